@@ -1,0 +1,65 @@
+# make run | test | lint | help. Each installs what it needs into .venv; only Python 3.11 or newer is needed before.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python on PATH that is new enough.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# TORCH=cpu takes PyTorch's CPU-only build from its own index: 0.2 GB instead of 5.
+TORCH ?= default
+UV := $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock compose-test clean
+
+help:  ## What there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: $(VENV)/.laptop-$(TORCH)  ## Run Atelier on this machine, on http://127.0.0.1:8000
+	@exec $(BIN)/atelier up
+
+test: $(VENV)/.dev-$(TORCH)  ## Run the test suite
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev-$(TORCH)  ## Check format, lint, types and the import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev-$(TORCH)  ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+compose-test:  ## Build the containers, stylize through them, restart a worker (needs Docker with compose)
+	docker/compose-test.sh
+
+lock: $(UV)  ## Pin all dependencies anew, with hashes
+	requirements/lock.sh $(UV)
+
+clean:  ## Remove the environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+$(UV): requirements/uv.txt
+	@test -n "$(PYTHON)" || { echo "Atelier needs Python 3.11 or newer on PATH (or: make PYTHON=/path/to/python)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.laptop-%: $(UV) requirements/laptop.txt requirements/torch.txt pyproject.toml
+	$(call install,$*,laptop)
+
+$(VENV)/.dev-%: $(UV) requirements/dev.txt requirements/torch.txt pyproject.toml
+	$(call install,$*,dev)
+	@touch $(VENV)/.laptop-$*
+
+# $(1): default or cpu, $(2): laptop or dev
+define install
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$(2).txt
+	requirements/install-torch.sh $(1) $(UV) pip install --quiet --python $(BIN)/python
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.laptop-* $(VENV)/.dev-*
+	@touch $@
+endef

@@ -1,0 +1,231 @@
+"""The failures we expect, each with a stable code and a message that a client may read.
+
+    AtelierError
+    ├── BadRequestError            the request itself is wrong
+    │   ├── InvalidParameterError      an option is unknown or out of range
+    │   ├── MalformedBodyError         the body is not what its content type says
+    │   ├── NoImageError               there is no picture in the request
+    │   ├── UnsupportedBodyError       the content type of the body is not one of ours
+    │   ├── NotAcceptableError         no format that the client accepts
+    │   └── MethodNotAllowedError      the path exists, the method does not
+    ├── ImageError                 the picture cannot be used
+    │   ├── UnsupportedImageError      not JPEG, PNG, WebP or AVIF
+    │   ├── BrokenImageError           it says it is one of them, and does not decode
+    │   ├── ImageTooSmallError         a side under the least that the generators take
+    │   └── ImageTooLargeError         more pixels, or a longer side, than the limit
+    ├── BodyTooLargeError          more bytes than the limit
+    ├── UploadTimeoutError         the body came too slowly
+    ├── NotFoundError              nothing has that address
+    │   ├── StyleNotFoundError
+    │   └── JobNotFoundError
+    ├── JobExpiredError            it existed; its time is over
+    ├── ResultNotReadyError        the job has no picture (yet, or ever)
+    ├── JobFinishedError           too late to cancel
+    ├── BusyError                  try again later, nothing is lost
+    │   ├── QueueFullError
+    │   ├── QueueUnavailableError      Redis does not answer
+    │   └── StoreUnavailableError      pictures or styles cannot be written or read
+    ├── JobError                   how a job fails after it was accepted
+    │   ├── PoisonJobError             it took its worker down too often
+    │   ├── JobTimeoutError            longer than a job may take
+    │   ├── JobCanceledError           somebody canceled it
+    │   ├── OutOfMemoryError           the picture does not fit into memory
+    │   ├── ImageLostError             the uploaded picture is no longer in the store
+    │   └── InternalError              a fault of ours, in the log under the job's id
+    ├── CheckpointError            a file of weights cannot be used
+    ├── StyleExistsError           the name is taken
+    └── SettingsError              the service cannot start like this
+
+``code`` is for programs and never changes; ``title`` is the same sentence for every occurrence; the message
+(``str(error)``) says what happened this time and what to do about it. A message never holds a path, a traceback or
+anything else of the server's own.
+"""
+
+from typing import ClassVar
+
+
+class AtelierError(Exception):
+    """A failure that we expect. ``retry_after_seconds`` is a hint for those that pass by themselves."""
+
+    code: ClassVar[str] = "error"
+    title: ClassVar[str] = "The request failed"
+
+    def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BadRequestError(AtelierError):
+    code = "bad-request"
+    title = "The request is wrong"
+
+
+class InvalidParameterError(BadRequestError):
+    """An option is unknown or out of range. ``parameter`` names it."""
+
+    code = "invalid-parameter"
+    title = "A parameter is invalid"
+
+    def __init__(self, message: str, *, parameter: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class MalformedBodyError(BadRequestError):
+    code = "malformed-body"
+    title = "The body cannot be read"
+
+
+class NoImageError(BadRequestError):
+    code = "no-image"
+    title = "There is no picture in the request"
+
+
+class UnsupportedBodyError(BadRequestError):
+    code = "unsupported-body"
+    title = "The content type of the body is not supported"
+
+
+class NotAcceptableError(BadRequestError):
+    code = "not-acceptable"
+    title = "No acceptable output format"
+
+
+class MethodNotAllowedError(BadRequestError):
+    code = "method-not-allowed"
+    title = "The method is not allowed here"
+
+
+class ImageError(AtelierError):
+    code = "image-error"
+    title = "The picture cannot be used"
+
+
+class UnsupportedImageError(ImageError):
+    code = "unsupported-image"
+    title = "The picture's format is not supported"
+
+
+class BrokenImageError(ImageError):
+    code = "broken-image"
+    title = "The picture is broken"
+
+
+class ImageTooSmallError(ImageError):
+    code = "image-too-small"
+    title = "The picture is too small"
+
+
+class ImageTooLargeError(ImageError):
+    code = "image-too-large"
+    title = "The picture has too many pixels"
+
+
+class BodyTooLargeError(AtelierError):
+    code = "body-too-large"
+    title = "The body has too many bytes"
+
+
+class UploadTimeoutError(AtelierError):
+    code = "upload-timeout"
+    title = "The upload took too long"
+
+
+class NotFoundError(AtelierError):
+    code = "not-found"
+    title = "There is nothing at this address"
+
+
+class StyleNotFoundError(NotFoundError):
+    code = "style-not-found"
+    title = "There is no such style"
+
+
+class JobNotFoundError(NotFoundError):
+    code = "job-not-found"
+    title = "There is no such job"
+
+
+class JobExpiredError(AtelierError):
+    code = "job-expired"
+    title = "The job has expired"
+
+
+class ResultNotReadyError(AtelierError):
+    code = "result-not-ready"
+    title = "The job has no result"
+
+
+class JobFinishedError(AtelierError):
+    code = "job-finished"
+    title = "The job has ended already"
+
+
+class BusyError(AtelierError):
+    code = "busy"
+    title = "The service is busy"
+
+
+class QueueFullError(BusyError):
+    code = "queue-full"
+    title = "The queue is full"
+
+
+class QueueUnavailableError(BusyError):
+    code = "queue-unavailable"
+    title = "The queue does not answer"
+
+
+class StoreUnavailableError(BusyError):
+    code = "store-unavailable"
+    title = "The store does not answer"
+
+
+class JobError(AtelierError):
+    code = "job-error"
+    title = "The job failed"
+
+
+class PoisonJobError(JobError):
+    code = "poison-job"
+    title = "The job took its worker down too often"
+
+
+class JobTimeoutError(JobError):
+    code = "job-timeout"
+    title = "The job took too long"
+
+
+class JobCanceledError(JobError):
+    code = "job-canceled"
+    title = "The job was canceled"
+
+
+class OutOfMemoryError(JobError):
+    code = "out-of-memory"
+    title = "The picture does not fit into memory"
+
+
+class ImageLostError(JobError):
+    code = "image-lost"
+    title = "The uploaded picture is gone"
+
+
+class InternalError(JobError):
+    code = "internal-error"
+    title = "Something went wrong on our side"
+
+
+class CheckpointError(AtelierError):
+    code = "bad-checkpoint"
+    title = "The file of weights cannot be used"
+
+
+class StyleExistsError(AtelierError):
+    code = "style-exists"
+    title = "The style exists already"
+
+
+class SettingsError(AtelierError):
+    code = "bad-settings"
+    title = "The service cannot start like this"

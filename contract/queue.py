@@ -1,0 +1,120 @@
+"""The queue: Celery, and every setting of it. A ticket carries the id of a job and nothing else.
+
+Celery's own bookkeeping (results, retries, revocation) is not used: the job book knows better. A ticket may be lost or
+delivered twice at any time, and nothing comes of it.
+"""
+
+import json
+from typing import cast
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
+
+from contract.errors import QueueUnavailableError
+from contract.jobbook import PREFIX, JobBook, queue_errors
+from contract.jobs import JobRecord, StylizeJob
+from contract.settings import ContractSettings
+
+STYLIZE_QUEUE = "stylize"
+STYLIZE_TASK = "stylize"
+TRAIN_QUEUE = "train"
+
+LONE_WORKER = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+"""Options of our Celery workers, which have nothing to say to one another."""
+
+BROKER_SOCKET_SECONDS = 30
+"""Longer than kombu's blocking read, so that only a dead connection runs into it."""
+
+
+def celery_app(settings: ContractSettings) -> Celery:
+    """The Celery app of gateway, workers and trainers."""
+    app = Celery("atelier", broker=_broker_url(settings.redis_url), set_as_current=False)
+    app.conf.update(
+        # One message, one job: acknowledged when it is done, and no more taken than can be worked on.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        task_reject_on_worker_lost=False,  # the reaper puts the job back, and counts the attempts
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        result_backend=None,
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=STYLIZE_QUEUE,
+        task_create_missing_queues=True,
+        # A publisher must fail fast; a worker waits for Redis to come back.
+        task_publish_retry=False,
+        broker_connection_timeout=2,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "global_keyprefix": PREFIX,  # the shortest visibility timeout of all apps on a Redis would win
+            "visibility_timeout": 2 * settings.job_seconds,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": BROKER_SOCKET_SECONDS,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": not settings.redis_url.startswith("unix://"),
+            "retry_on_timeout": True,
+            "max_retries": 0,
+            "interval_start": 0,
+            "interval_step": 0,
+            "interval_max": 0,
+        },
+        # Nothing is asked of workers by broadcast: their keys in Redis say that they live.
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        enable_utc=True,
+    )
+    return app
+
+
+def submit(app: Celery, book: JobBook, request: StylizeJob) -> JobRecord:
+    """Writes the job down, then sends its ticket; when that fails, the job has never been.
+
+    Raises QueueFullError, QueueUnavailableError.
+    """
+    record = book.create(request)
+    try:
+        send_ticket(app, record.id)
+    except QueueUnavailableError:
+        book.forget(record.id)
+        raise
+    return record
+
+
+def send_ticket(app: Celery, job_id: str) -> None:
+    """Raises QueueUnavailableError when Redis does not take it."""
+    try:
+        app.send_task(STYLIZE_TASK, kwargs={"job": job_id}, queue=STYLIZE_QUEUE, task_id=job_id, retry=False)
+    except (OperationalError, OSError, RedisError) as error:
+        raise QueueUnavailableError(
+            f"The queue does not take jobs ({type(error).__name__}); try again in a moment.", retry_after_seconds=5
+        ) from error
+
+
+def reap(app: Celery, book: JobBook, client: Redis) -> int:
+    """Sends again the tickets of jobs whose worker, or whose ticket, was lost; how many they were."""
+    missing = book.reap()
+    waiting = [job_id for job_id in book.waiting() if job_id not in missing]
+    if waiting:
+        tickets = _tickets(client)
+        missing += [job_id for job_id in waiting if job_id not in tickets]
+    for job_id in missing:
+        send_ticket(app, job_id)
+        book.resubmitted(job_id)
+    return len(missing)
+
+
+def _tickets(client: Redis) -> set[str]:
+    """The jobs whose tickets are in the queue, not taken by any worker."""
+    with queue_errors():
+        messages = cast(list[str], client.lrange(PREFIX + STYLIZE_QUEUE, 0, -1))
+    return {json.loads(message)["headers"]["id"] for message in messages}
+
+
+def _broker_url(redis_url: str) -> str:
+    """kombu's word for a unix socket is another than redis-py's."""
+    return redis_url.replace("unix://", "redis+socket://", 1) if redis_url.startswith("unix://") else redis_url

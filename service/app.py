@@ -1,0 +1,145 @@
+"""The gateway process: HTTP in, HTTP out.
+
+python -m service.app
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import version
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from contract.errors import AtelierError
+from contract.images import ImageStore
+from contract.jobbook import REAPER_SECONDS, JobBook, connect
+from contract.logs import configure_logs
+from contract.queue import celery_app, reap
+from contract.storage import open_storage
+from contract.styles import StyleStore
+from contract.watch import connect_async
+from service import problems
+from service.routes import Gateway, router
+from service.settings import ServiceSettings
+from service.uploads import BodyGuard
+
+log = structlog.get_logger()
+
+REDIS_PATIENCE_SECONDS = 3
+SWEEP_SECONDS = 600
+GRACEFUL_SECONDS = 10
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """The gateway. It connects when it starts, not when it is made."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.gateway = gateway = await asyncio.to_thread(_gateway, settings)
+        stopped = threading.Event()
+        housekeeping = threading.Thread(target=_keep_house, args=(gateway, stopped), name="housekeeping", daemon=True)
+        housekeeping.start()
+        yield
+        stopped.set()
+        await asyncio.to_thread(housekeeping.join, GRACEFUL_SECONDS)
+        await gateway.waiting.aclose()
+        gateway.redis.close()
+
+    app = FastAPI(
+        title="Atelier",
+        version=version("atelier"),
+        summary="Photographs in the style of a painting.",
+        lifespan=lifespan,
+    )
+    app.include_router(router)
+    problems.install(app)
+    app.add_middleware(BodyGuard, settings=settings)
+    return app
+
+
+def _gateway(settings: ServiceSettings) -> Gateway:
+    client = connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS)
+    storage = open_storage(settings.store_url)
+    styles = StyleStore(storage)
+    for card in styles.install(StyleStore(open_storage(str(settings.builtin_styles)))):
+        log.info("built-in style installed", style=str(card.ref))
+    return Gateway(
+        settings=settings,
+        redis=client,
+        waiting=connect_async(settings.redis_url, max_connections=settings.max_waiting),
+        queue=celery_app(settings),
+        book=JobBook(client, settings),
+        images=ImageStore(storage),
+        styles=styles,
+        stopping=asyncio.Event(),
+    )
+
+
+def _keep_house(gateway: Gateway, stopped: threading.Event) -> None:
+    """Reaps every few seconds and sweeps every few minutes; one gateway of a deployment does so at a time."""
+    me = uuid.uuid4().hex
+    ticks = 0
+    while not stopped.wait(REAPER_SECONDS):
+        try:
+            if not gateway.book.lead_reaping(me):
+                continue
+            if again := reap(gateway.queue, gateway.book, gateway.redis):
+                log.warning("jobs put back into the queue", jobs=again)
+            if ticks % (SWEEP_SECONDS // REAPER_SECONDS) == 0:
+                _sweep(gateway)
+            ticks += 1
+        except AtelierError as error:
+            log.warning("housekeeping waits", reason=str(error))
+        except Exception:
+            log.exception("housekeeping failed")
+
+
+def _sweep(gateway: Gateway) -> None:
+    """A picture outlives the record that names it by the time that it may have been made before the record ended."""
+    settings = gateway.settings
+    age = timedelta(seconds=settings.result_seconds + settings.job_seconds)
+    if swept := gateway.images.sweep(age, in_use=gateway.book.contents_in_use()):
+        log.info("old pictures deleted", pictures=swept)
+
+
+class Server(uvicorn.Server):
+    """Answers the requests that wait for a picture with 202 when it is told to stop, instead of keeping them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        gateway: Gateway | None = getattr(app.state, "gateway", None)
+        if gateway is not None:
+            gateway.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    configure_logs("gateway")
+    settings = ServiceSettings()
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        server_header=False,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    try:
+        Server(config).run()
+    except OSError as error:
+        log.critical("gateway cannot listen", host=settings.host, port=settings.port, reason=error.strerror)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Failures as clients see them: ``application/problem+json`` (RFC 9457) with a stable code."""
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from contract import errors
+from contract.errors import AtelierError, InternalError, InvalidParameterError
+from contract.jobs import JobFailure
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[type[AtelierError], HTTPStatus] = {
+    errors.AtelierError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.BadRequestError: HTTPStatus.BAD_REQUEST,
+    errors.InvalidParameterError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnsupportedBodyError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
+    errors.MethodNotAllowedError: HTTPStatus.METHOD_NOT_ALLOWED,
+    errors.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnsupportedImageError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.ImageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UploadTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.NotFoundError: HTTPStatus.NOT_FOUND,
+    errors.JobExpiredError: HTTPStatus.GONE,
+    errors.ResultNotReadyError: HTTPStatus.CONFLICT,
+    errors.JobFinishedError: HTTPStatus.CONFLICT,
+    errors.BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.JobCanceledError: HTTPStatus.CONFLICT,
+    errors.JobTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.OutOfMemoryError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.StyleExistsError: HTTPStatus.CONFLICT,
+}
+"""Errors that are not named here have the status of the class that they derive from."""
+
+
+def _tree(kind: type[AtelierError]) -> list[type[AtelierError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+
+
+BY_CODE = {kind.code: kind for kind in _tree(AtelierError)}
+
+
+def status_of(kind: type[AtelierError]) -> HTTPStatus:
+    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
+
+
+def problem(
+    kind: type[AtelierError],
+    detail: str,
+    *,
+    retry_after_seconds: int | None = None,
+    headers: dict[str, str] | None = None,
+    **extensions: Any,
+) -> JSONResponse:
+    """The answer for one kind of failure. ``extensions`` are further members of the document."""
+    status = status_of(kind)
+    body = {
+        "type": f"/problems#{kind.code}",
+        "title": kind.title,
+        "status": status.value,
+        "detail": detail,
+        "code": kind.code,
+        **extensions,
+    }
+    more = {"Retry-After": str(retry_after_seconds)} if retry_after_seconds is not None else {}
+    return JSONResponse(body, status.value, headers={**(headers or {}), **more}, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: AtelierError, **extensions: Any) -> JSONResponse:
+    if isinstance(error, InvalidParameterError):
+        extensions["errors"] = [{"parameter": error.parameter, "detail": str(error)}]
+    return problem(type(error), str(error), retry_after_seconds=error.retry_after_seconds, **extensions)
+
+
+def problem_of_job(failure: JobFailure, job_id: str) -> JSONResponse:
+    """How a job failed, for a client that asked for its picture."""
+    kind = BY_CODE.get(failure.code, InternalError)
+    return problem(kind, failure.detail, headers={"X-Job-Id": job_id}, job=job_id)
+
+
+def install(app: FastAPI) -> None:
+    """Every failure of the app goes out as a problem document."""
+    app.add_exception_handler(AtelierError, _atelier_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _client_disconnect)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _atelier_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AtelierError)
+    return problem_of(error)
+
+
+def _validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [{"parameter": str(e["loc"][-1]), "detail": str(e["msg"])} for e in error.errors()]
+    detail = "; ".join(f"{e['parameter']}: {e['detail']}" for e in found)
+    return problem(InvalidParameterError, detail, errors=found)
+
+
+def _http_exception(_: Request, error: Exception) -> Response:
+    """What the framework raises by itself: unknown paths and wrong methods."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(errors.NotFoundError, "Nothing is here. /docs shows what there is.", headers=headers)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = headers.get("allow") or headers.get("Allow", "")
+        return problem(errors.MethodNotAllowedError, f"This address takes {allowed}.", headers=headers)
+    return problem(errors.MalformedBodyError, str(error.detail), headers=headers)
+
+
+def _client_disconnect(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; nginx's word for it in the access log
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    return problem(InternalError, "Something went wrong on our side; the log has it.")

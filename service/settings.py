@@ -1,0 +1,28 @@
+"""What the gateway reads from its environment (prefix ``ATELIER_``)."""
+
+from pydantic import Field
+
+from contract.settings import ContractSettings
+
+
+class ServiceSettings(ContractSettings):
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """The port to listen on."""
+    max_body_megabytes: float = Field(default=32.0, gt=0)
+    """The largest request body."""
+    max_megapixels: float = Field(default=16.0, gt=0)
+    """The largest picture, in and out."""
+    max_side: int = Field(default=16_383, ge=16)
+    """The longest side of a picture, in and out, in pixels (WebP ends at 16,383)."""
+    upload_idle_seconds: float = Field(default=15, gt=0)
+    """How long an upload may pause."""
+    upload_total_seconds: float = Field(default=120, gt=0)
+    """How long an upload may take."""
+    wait_seconds: float = Field(default=30, ge=0)
+    """How long POST /stylize waits for the picture when the client does not say."""
+    max_wait_seconds: float = Field(default=60, ge=0)
+    """The longest that a client may ask to wait."""
+    max_waiting: int = Field(default=1000, ge=1)
+    """Requests that may wait at once; each holds a connection to Redis."""

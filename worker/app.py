@@ -1,0 +1,171 @@
+"""The worker process: takes tickets from the queue, claims the jobs, and has them stylized.
+
+python -m worker.app
+"""
+
+import os
+import socket
+import sys
+import threading
+from concurrent.futures import CancelledError
+
+import numpy as np
+import structlog
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutdown
+
+from contract.errors import (
+    AtelierError,
+    InternalError,
+    OutOfMemoryError,
+    QueueUnavailableError,
+    StoreUnavailableError,
+)
+from contract.images import ImageStore
+from contract.jobbook import Claim, JobBook, connect
+from contract.jobs import JobResult
+from contract.logs import configure_logs
+from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app
+from contract.storage import open_storage
+from contract.styles import StyleSource, StyleStore
+from generator.checkpoint import style_vector
+from worker.batcher import Batcher
+from worker.engine import TorchEngine, TrunkCache, choose_device
+from worker.heartbeat import Heartbeat, Keeping
+from worker.settings import WorkerSettings
+from worker.stylizer import Stopwatch, Stylizer
+
+log = structlog.get_logger()
+
+REDIS_PATIENCE_SECONDS = 20
+WARM_UP_SIDE = 64
+
+
+class Worker:
+    """What one worker process is made of."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.attempts = settings.attempts
+        storage = open_storage(settings.store_url)
+        self.styles = StyleStore(storage)
+        self.styles.install(StyleStore(open_storage(str(settings.builtin_styles))))
+        self.book = JobBook(connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS), settings)
+        self.heartbeat = Heartbeat(
+            self.book,
+            self.name,
+            beat_seconds=settings.heartbeat_seconds,
+            lost_after_seconds=settings.lost_after_seconds,
+            job_seconds=settings.job_seconds,
+        )
+        device = choose_device(settings.device)
+        trunks = TrunkCache(self.styles.read_trunk, device, settings.trunk_cache_megabytes * 2**20)
+        self.batcher = Batcher(TorchEngine(trunks, device), round(settings.batch_megapixels * 1e6))
+        self.stylizer = Stylizer(
+            ImageStore(storage), self.styles, self.batcher, max_pixels=round(settings.max_megapixels * 1e6)
+        )
+        log.info("worker starts", worker=self.name, device=str(device))
+
+    def warm_up(self) -> None:
+        """Runs each built-in generator once, then says that this worker is ready."""
+        picture = np.zeros((WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8)
+        seen: set[str] = set()
+        for card in self.styles.cards():
+            if card.source is StyleSource.BUILTIN and card.trunk not in seen:
+                seen.add(card.trunk)
+                self.batcher.submit(card.trunk, picture, style_vector(self.styles.vector(card))).result()
+        self.heartbeat.ready()
+        log.info("worker is ready", worker=self.name, trunks=len(seen))
+
+    def work(self, job_id: str) -> None:
+        """The whole of a ticket: claim, stylize, commit. Nothing escapes but the end of the process."""
+        claim = self.book.claim(job_id)
+        if claim is None:
+            log.info("ticket dropped: the job is over or somebody has it", job=job_id)
+            return
+        watch = Stopwatch()
+        with self.heartbeat.keep(claim) as keeping:
+            try:
+                result = self.stylizer.stylize(claim.record.request, watch, keeping.holds)
+            except CancelledError:
+                self._given_up(claim, keeping)
+            except StoreUnavailableError as error:
+                self._try_again(claim, error, watch)
+            except AtelierError as error:
+                self._fail(claim, error, watch)
+            except MemoryError:
+                self._fail(claim, OutOfMemoryError("The picture does not fit into memory: try a smaller size."), watch)
+            except Exception:
+                log.exception("job failed", job=job_id)
+                self._fail(claim, InternalError("Something went wrong on our side; the log has it."), watch)
+            else:
+                self._succeed(claim, result, watch)
+
+    def close(self) -> None:
+        self.heartbeat.stop()
+        self.batcher.close()
+
+    def _succeed(self, claim: Claim, result: JobResult, watch: Stopwatch) -> None:
+        committed = self.book.succeed(claim, result, watch.timings())
+        log.info(
+            "job done" if committed else "result refused: the claim is no longer ours",
+            job=claim.job_id,
+            **watch.seconds,
+        )
+
+    def _fail(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> None:
+        self.book.fail(claim, error, watch.timings())
+        log.info("job failed", job=claim.job_id, code=error.code, reason=str(error), cause=str(error.__cause__ or ""))
+
+    def _try_again(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> None:
+        """The store is out of reach: another attempt may find it back."""
+        if claim.record.attempt >= self.attempts:
+            self._fail(claim, error, watch)
+        else:
+            self.book.release(claim)
+            log.warning("job put back", job=claim.job_id, reason=str(error))
+
+    def _given_up(self, claim: Claim, keeping: Keeping) -> None:
+        """Nobody wants the picture any more, or the worker stops before its turn came."""
+        if keeping.holds():
+            self.book.release(claim)
+        log.info("job given up", job=claim.job_id)
+
+
+def create_app(settings: WorkerSettings, worker: Worker) -> Celery:
+    """The Celery app with its one task, on the threads pool: decoding runs in parallel there, beside one engine."""
+    app = celery_app(settings)
+    app.conf.update(worker_pool="threads", worker_concurrency=settings.concurrency)
+
+    @app.task(name=STYLIZE_TASK)
+    def stylize(job: str) -> None:
+        try:
+            with structlog.contextvars.bound_contextvars(job=job):
+                worker.work(job)
+        except QueueUnavailableError as error:  # the reaper will find the job
+            log.warning("redis was lost during a job", job=job, reason=str(error))
+
+    return app
+
+
+def main() -> None:
+    configure_logs("worker")
+    settings = WorkerSettings()
+    try:
+        worker = Worker(settings)
+    except AtelierError as error:
+        log.critical("worker cannot start", code=error.code, reason=str(error))
+        sys.exit(1)
+    setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
+    worker_ready.connect(lambda **_: _in_background(worker), weak=False)
+    app = create_app(settings, worker)
+    app.worker_main(["worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
+
+
+def _in_background(worker: Worker) -> None:
+    worker_shutdown.connect(lambda **_: worker.close(), weak=False)
+    threading.Thread(target=worker.warm_up, name="warm-up").start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Encoded pictures and pixels: decoding into upright sRGB, resizing, encoding.
+
+Formats are the allowlist of ``MediaType``; the parsers of everything else that Pillow knows are never reached.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from contract.errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
+from contract.images import MediaType
+from generator.pixels import Pixels
+
+FORMATS = [media_type.name for media_type in MediaType]
+SRGB = ImageCms.createProfile("sRGB")
+WHITE = 255
+
+# Pillow warns above its own limit and refuses above twice of it; ours is exact and comes first.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Upright sRGB pixels [H,W,3], and how opaque they are [H,W] where the file says so."""
+
+    pixels: Pixels
+    alpha: npt.NDArray[np.uint8] | None
+
+
+def decode(data: bytes, *, long_side: int | None, max_pixels: int) -> Picture:
+    """Reads a file of one of our formats: oriented by its EXIF, in sRGB, resized to ``long_side`` if that is given.
+
+    Where the picture is not opaque, the pixels are what it looks like on white. Of an animation the first frame counts.
+    Raises UnsupportedImageError, BrokenImageError, ImageTooLargeError.
+    """
+    with _decoding(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.width * image.height > max_pixels:
+            raise ImageTooLargeError(f"The picture has {image.width}×{image.height} pixels, more than the limit.")
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        colours, alpha = _split_alpha(upright)
+        size = fitted(upright.size, long_side)
+        rgb = _to_srgb(colours, upright.info.get("icc_profile"))
+    if size != rgb.size:
+        rgb = rgb.resize(size, Image.Resampling.LANCZOS)
+        alpha = alpha.resize(size, Image.Resampling.LANCZOS) if alpha else None
+    if alpha is None or alpha.getextrema()[0] == WHITE:
+        return Picture(np.array(rgb), np.array(alpha) if alpha else None)
+    return Picture(np.array(_on_white(rgb, alpha)), np.array(alpha))
+
+
+def encode(picture: Picture, media_type: MediaType, quality: int) -> bytes:
+    """Writes the picture without any metadata. ``quality`` is 1..100; PNG is lossless and has none.
+
+    A format without alpha gets the picture on white.
+    """
+    image = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        alpha = Image.fromarray(picture.alpha)
+        if media_type.keeps_alpha:
+            image.putalpha(alpha)
+        else:
+            image = _on_white(image, alpha)
+    out = io.BytesIO()
+    match media_type:
+        case MediaType.JPEG:
+            image.save(out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
+        case MediaType.PNG:
+            image.save(out, "PNG", compress_level=4)
+        case MediaType.WEBP:
+            image.save(out, "WEBP", quality=quality, method=4)
+        case MediaType.AVIF:
+            image.save(out, "AVIF", quality=quality, speed=8)
+    return out.getvalue()
+
+
+def fitted(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
+    """(width, height) with the proportions of ``size`` and this long side."""
+    if long_side is None:
+        return size
+    longest = max(size)
+    width, height = (max(1, round(side * long_side / longest)) for side in size)
+    return width, height
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Everything that Pillow is known to raise for a damaged file, as one error."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise UnsupportedImageError("The picture is not a JPEG, PNG, WebP or AVIF file.") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
+        raise BrokenImageError("The picture cannot be decoded: the file is damaged or cut off.") from error
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """(colours without alpha, alpha) of any mode; 16 bits become 8 by scaling."""
+    if image.mode.startswith("I"):
+        return _from_16_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return rgba.convert("RGB"), rgba.getchannel("A")
+    if image.mode in ("RGB", "L", "CMYK"):
+        return image, None
+    return image.convert("L" if image.mode == "1" else "RGB"), None
+
+
+def _from_16_bits(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Greyscale of 16 bits, whose transparent value, if there is one, is of 16 bits too."""
+    values = np.asarray(image).astype(np.int64)
+    grey = Image.fromarray(((values.clip(0, 65535) * 255 + 32767) // 65535).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return grey, None
+    return grey, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+
+
+def _to_srgb(colours: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """RGB in the sRGB space. A profile that is broken, or of another kind of picture, is as good as none."""
+    if icc_profile:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+            if not ImageCms.getProfileDescription(profile).strip().startswith("sRGB"):
+                converted = ImageCms.profileToProfile(
+                    colours,
+                    profile,
+                    SRGB,
+                    renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                    outputMode="RGB",
+                    flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+                )
+                if converted is not None:
+                    return converted
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            pass
+    return colours.convert("RGB")
+
+
+def _on_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
+    white = Image.new("RGB", rgb.size, (WHITE, WHITE, WHITE))
+    white.paste(rgb, mask=alpha)
+    return white
