@@ -2,19 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from atelier import up as launcher
 from atelier.client import Client
 from atelier.settings import LauncherSettings
-from contract.errors import AtelierError, SettingsError
+from contract.errors import AtelierError, InvalidParameterError, SettingsError
 from contract.logs import configure_logs
+from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleDraft, StyleSource, StyleStore
+
+if TYPE_CHECKING:
+    from generator.network import GeneratorConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 styles_app = typer.Typer(no_args_is_help=True, help="The styles of the model store.")
@@ -27,7 +32,7 @@ out = Console()
 def up() -> None:
     """Runs all of Atelier on this machine: gateway, worker, trainer and Redis."""
     configure_logs("atelier")
-    launcher.run(LauncherSettings(), _announce)
+    launcher.run(load(LauncherSettings), _announce)
 
 
 def _announce(url: str) -> None:
@@ -76,33 +81,43 @@ def import_styles(
     builtin: Annotated[bool, typer.Option(help="Mark it as one that ships with Atelier.")] = False,
 ) -> None:
     """Publishes the styles of a checkpoint: a bank of ours, or a generator of pytorch/examples (any file suffix)."""
-    from generator import checkpoint as checkpoints  # torch takes seconds to load, and no other command needs it
+    from generator import checkpoint as checkpoints
 
     bank = checkpoints.read(file, name)
     rows = [row for row in bank.names if row != checkpoints.CONTENT_ROW and name in ("", row)]
     source = StyleSource.BUILTIN if builtin else StyleSource.IMPORTED
     target = StyleStore(open_storage(str(store))) if store else _store()
-    for row in rows:
-        draft = StyleDraft(
-            name=row,
-            title=title or row.replace("_", " ").capitalize(),
-            description=description,
-            source=source,
-            architecture=bank.config.architecture,
-            norm=bank.config.norm,
-            width=bank.config.width,
-        )
-        published = target.publish(draft, checkpoints.trunk_of(bank), checkpoints.vector_of(bank, row))
+    trunk = checkpoints.trunk_of(bank)
+    drafts = [_draft(row, title, description, source, bank.config) for row in rows]
+    for draft in drafts:
+        published = target.publish(draft, trunk, checkpoints.vector_of(bank, draft.name))
         out.print(f"{published.ref} is published and active.")
 
 
+def _draft(name: str, title: str, description: str, source: StyleSource, config: "GeneratorConfig") -> StyleDraft:
+    try:
+        return StyleDraft(
+            name=name,
+            title=title or name.replace("_", " ").capitalize(),
+            description=description,
+            source=source,
+            architecture=config.architecture,
+            norm=config.norm,
+            width=config.width,
+        )
+    except ValidationError:
+        raise InvalidParameterError(
+            f"{name!r} cannot be the name of a style: use a-z, 0-9, _ and -, at most 64 of them.", parameter="name"
+        ) from None
+
+
 def _store() -> StyleStore:
-    return StyleStore(open_storage(LauncherSettings().store_url))
+    return StyleStore(open_storage(load(LauncherSettings).store_url))
 
 
 def _service_url() -> str:
     """Where the service is: ATELIER_URL, or what the launcher wrote into the data folder."""
-    settings = LauncherSettings()
+    settings = load(LauncherSettings)
     if settings.url:
         return settings.url
     try:

@@ -96,7 +96,7 @@ class Launcher:
 
     def start(self) -> None:
         """Returns when the service is ready, or was told to stop meanwhile."""
-        self._environment["ATELIER_REDIS_URL"] = self._settings.redis_url or self._start_redis()
+        self._environment["ATELIER_REDIS_URL"] = self._given_redis() or self._start_redis()
         self._spawn("worker", [sys.executable, "-m", "worker.app"])
         self._spawn("trainer", [sys.executable, "-m", "trainer.app"])
         self._spawn("gateway", [sys.executable, "-m", "service.app"])
@@ -143,6 +143,15 @@ class Launcher:
         now = time.monotonic()
         self._worker_deaths.append(now)
         return len(self._worker_deaths) == RESTARTS and now - self._worker_deaths[0] < RESTART_WINDOW_SECONDS
+
+    def _given_redis(self) -> str:
+        """The Redis of ATELIER_REDIS_URL, if that is set."""
+        url = self._settings.redis_url
+        if url and not _answers(url):
+            raise SettingsError(
+                "No Redis answers at ATELIER_REDIS_URL: start it, or unset the variable to get one here."
+            )
+        return url
 
     def _start_redis(self) -> str:
         """Starts a Redis that keeps its data in the data folder; its URL."""
@@ -281,7 +290,7 @@ def _answers(url: str) -> bool:
     try:
         with Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
             return bool(client.ping())
-    except RedisError:
+    except (RedisError, ValueError):
         return False
 
 

@@ -30,6 +30,7 @@ from contract.jobs import JobFailure, JobRecord, JobResult, JobState, StylizeJob
 from contract.settings import ContractSettings
 
 PREFIX = "atelier:"
+WORKERS = PREFIX + "workers"
 REAPER_SECONDS = 5
 TICKET_GRACE_SECONDS = 10
 """How long the ticket of a waiting job may be under way before it is missed."""
@@ -54,16 +55,20 @@ class QueueDepth:
 
 
 def connect(url: str, *, patience_seconds: float) -> Redis:
-    """A client that answers, or raises, within about this long: short in the gateway, longer in a worker."""
+    """A client that keeps trying for about this long while connections are refused, and then raises.
+
+    A server that hangs is given up after at most three times that. Short in the gateway, longer in a worker.
+    """
     retries = max(1, round(patience_seconds / 2))
+    over_network = {} if url.startswith("unix://") else {"socket_keepalive": True}
     return Redis.from_url(
         url,
         decode_responses=True,
         socket_connect_timeout=min(2.0, patience_seconds),
-        socket_timeout=min(5.0, patience_seconds),
-        socket_keepalive=None if url.startswith("unix://") else True,
+        socket_timeout=min(3.0, patience_seconds),
         health_check_interval=15,
         retry=Retry(ExponentialBackoff(cap=2.0, base=0.05), retries),
+        **over_network,
     )
 
 
@@ -96,7 +101,7 @@ class JobBook:
     def create(self, request: StylizeJob) -> JobRecord:
         """A new waiting job. Raises QueueFullError when as many wait already as may."""
         job_id = str(uuid.uuid4())
-        outcome = self._run("CREATE", job_id, job_id, request.model_dump_json(), self._settings.queue_limit)
+        outcome = self._run("CREATE", job_id, request.model_dump_json(), self._settings.queue_limit)
         if outcome == "full":
             raise QueueFullError(
                 f"{self._settings.queue_limit} jobs are waiting, and no more are taken: try again in a moment.",
@@ -106,7 +111,7 @@ class JobBook:
 
     def forget(self, job_id: str) -> None:
         """Takes back a job whose ticket could not be sent."""
-        self._run("FORGET", job_id, job_id)
+        self._run("FORGET", job_id)
 
     def get(self, job_id: str) -> JobRecord:
         """Raises JobNotFoundError for an id that never was, JobExpiredError for one whose time is over."""
@@ -163,14 +168,21 @@ class JobBook:
         """Ends the job with a reason; False when the claim no longer holds, and nothing has been written."""
         return self._commit(claim, JobState.FAILED, "", _failure(error), timings)
 
-    def release(self, claim: Claim) -> bool:
-        """Puts a claimed job back to be tried again: its worker is stopping, or the store is out of reach."""
-        return bool(self._run("RELEASE", claim.job_id, claim.fence))
+    def release(self, claim: Claim, *, counts: bool = True) -> bool:
+        """Puts a claimed job back to be tried again; False when the claim no longer holds, and nothing has changed.
+
+        ``counts`` says whether the attempt does: it does when the store was out of reach, and does not when the worker
+        stopped for a reason that has nothing to do with the job.
+        """
+        return bool(self._run("RELEASE", claim.job_id, claim.fence, int(counts), TICKET_GRACE_SECONDS))
 
     # --- The reaper's side ---
 
     def lead_reaping(self, reaper: str) -> bool:
-        """Whether this process is the one that reaps for the next while; one of them is."""
+        """Whether this process is the one that reaps for the next while.
+
+        For a moment there may be two, which does no harm: every step of reaping is atomic and may be done twice.
+        """
         key = PREFIX + "reaper"
         with queue_errors():
             if self._redis.set(key, reaper, nx=True, ex=3 * REAPER_SECONDS):
@@ -192,16 +204,14 @@ class JobBook:
     def waiting(self) -> list[str]:
         """Jobs that have waited so long that their ticket must be in the queue."""
         with queue_errors():
-            seconds, _ = self._redis.time()
-            deadline = seconds - TICKET_GRACE_SECONDS
+            deadline = self._now() - TICKET_GRACE_SECONDS
             return cast(list[str], self._redis.zrangebyscore(_set("queued"), "-inf", deadline))
 
     def contents_in_use(self) -> set[str]:
         """The hashes of the pictures that jobs still wait for or work on."""
         with queue_errors():
-            active = [
-                job for name in ("queued", "running") for job in cast(list[str], self._redis.zrange(_set(name), 0, -1))
-            ]
+            # In one step: a job that goes from one set to the other in between must not slip through.
+            active = cast(list[str], self._redis.zunion([_set("queued"), _set("running")]))
             pipeline = self._redis.pipeline(transaction=False)
             for job_id in active:
                 pipeline.hget(_key("job", job_id), "request")
@@ -210,24 +220,29 @@ class JobBook:
 
     def resubmitted(self, job_id: str) -> None:
         """Notes that the ticket of a waiting job has been sent again."""
-        self._run("RESUBMITTED", job_id, job_id)
+        self._run("RESUBMITTED", job_id)
 
     # --- Workers ---
 
     def announce_worker(self, worker: str, seconds: float) -> None:
         """Says that a worker is ready for jobs, for this long."""
         with queue_errors():
-            self._redis.set(_key("worker", worker), "ready", px=round(seconds * 1000))
+            self._redis.zadd(WORKERS, {worker: self._now() + seconds})
 
     def dismiss_worker(self, worker: str) -> None:
         with queue_errors():
-            self._redis.delete(_key("worker", worker))
+            self._redis.zrem(WORKERS, worker)
 
     def workers(self) -> list[str]:
         """The workers that are ready for jobs."""
         with queue_errors():
-            keys = list(self._redis.scan_iter(match=_key("worker", "*"), count=1000))
-        return sorted(key.removeprefix(_key("worker", "")) for key in keys)
+            now = self._now()
+            self._redis.zremrangebyscore(WORKERS, "-inf", now)
+            return sorted(cast(list[str], self._redis.zrangebyscore(WORKERS, now, "+inf")))
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
 
     def _requeue(self, job_id: str) -> str:
         return cast(
@@ -281,7 +296,7 @@ class JobBook:
             _set("running"),
         ]
         with queue_errors():
-            return self._scripts[script](keys=keys, args=list(arguments))
+            return self._scripts[script](keys=keys, args=[job_id, *arguments])
 
 
 def _failure(error: AtelierError) -> str:

@@ -65,7 +65,10 @@ class JobFailure(Message):
 
 
 class Timings(Message):
-    """How long each stage took, in seconds; None for what was not reached."""
+    """How long each stage took, in seconds; None for what was not reached.
+
+    The queue's is from the job's creation to its last start, so it holds earlier attempts, too.
+    """
 
     queue_seconds: float | None = None
     decode_seconds: float | None = None

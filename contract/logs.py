@@ -8,8 +8,13 @@ import structlog
 
 def configure_logs(process: str) -> None:
     """Lines for people on a terminal, JSON elsewhere; ``process`` and bound values (``job``) stand in every line."""
+
+    def name_process(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {**line, "process": process}  # bound context would be that of one thread only
+
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_process,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -34,5 +39,5 @@ def configure_logs(process: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    structlog.contextvars.bind_contextvars(process=process)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for talkative in ("httpx", "celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)

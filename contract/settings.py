@@ -1,9 +1,25 @@
 """What every process of one deployment must agree on, from its environment (prefix ``ATELIER_``)."""
 
 from pathlib import Path
+from typing import Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contract.errors import SettingsError
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load(kind: type[Settings]) -> Settings:
+    """The settings of a process from its environment. Raises SettingsError that names the variables that are wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = [
+            (f"ATELIER_{'_'.join(map(str, e['loc'])).upper()}: " if e["loc"] else "") + e["msg"] for e in error.errors()
+        ]
+        raise SettingsError("; ".join(wrong)) from None
 
 
 class ContractSettings(BaseSettings):
@@ -35,6 +51,12 @@ class ContractSettings(BaseSettings):
     """How often a worker says that it still has a job."""
     lost_after_seconds: float = Field(default=30, gt=0)
     """How long a worker may be silent before its jobs are given to another."""
+
+    @model_validator(mode="after")
+    def _beats_before_it_is_lost(self) -> Self:
+        if 2 * self.heartbeat_seconds > self.lost_after_seconds:
+            raise ValueError("ATELIER_LOST_AFTER_SECONDS must be at least twice ATELIER_HEARTBEAT_SECONDS")
+        return self
 
     @property
     def store_url(self) -> str:

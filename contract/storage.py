@@ -7,23 +7,23 @@ from pathlib import Path
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from contract.errors import StoreUnavailableError
+from contract.errors import SettingsError, StoreUnavailableError
 
 
 def open_storage(url: str) -> ObjectStore:
     """The object store at a URL, or in a local folder, which is made when it is missing.
 
-    Raises StoreUnavailableError when the URL is not one of a known kind or the folder cannot be made.
+    Raises SettingsError when the URL is not one of a known kind or the folder cannot be made.
     """
-    with store_errors():
-        try:
-            if "://" in url and not url.startswith("file://"):
-                return from_url(url)
-            return LocalStore(Path(url.removeprefix("file://")), mkdir=True)
-        except ValueError as error:
-            raise StoreUnavailableError(
-                f"The store cannot be opened ({_first_line(error)}): name a folder or a URL of s3, gs or az."
-            ) from error
+    try:
+        if "://" in url and not url.startswith("file://"):
+            return from_url(url)
+        return LocalStore(Path(url.removeprefix("file://")), mkdir=True)
+    except (ValueError, BaseError, OSError) as error:
+        raise SettingsError(
+            f"The store cannot be opened ({_kind_of(error)}): ATELIER_STORE names a folder that can be written, or a "
+            "URL of s3, gs or az."
+        ) from error
 
 
 @contextmanager
@@ -35,11 +35,11 @@ def store_errors() -> Iterator[None]:
         raise
     except (BaseError, OSError) as error:
         raise StoreUnavailableError(
-            f"The store does not answer ({_first_line(error)}); try again later.", retry_after_seconds=5
+            f"The store does not answer ({_kind_of(error)}); try again later.", retry_after_seconds=5
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def _kind_of(error: BaseException) -> str:
     """The kind of failure only: obstore's messages name paths."""
     cause = str(error)
     if "os error 28" in cause or "No space left" in cause:

@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
+from itertools import chain, count
 from typing import Self
 
 import obstore
@@ -22,6 +23,7 @@ from contract.errors import InvalidParameterError, StyleNotFoundError
 from contract.storage import store_errors
 
 NAME_PATTERN = r"^[a-z0-9_-]{1,64}$"
+VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
 CARD_CACHE = 4096
 
 
@@ -86,7 +88,8 @@ class StyleStore:
     def names(self) -> list[str]:
         with store_errors():
             prefixes = obstore.list_with_delimiter(self._storage, prefix="styles")["common_prefixes"]
-        return sorted(prefix.rsplit("/", 1)[-1] for prefix in prefixes)
+        names = (prefix.rsplit("/", 1)[-1] for prefix in prefixes)
+        return sorted(name for name in names if re.fullmatch(NAME_PATTERN, name))
 
     def versions(self, name: str) -> list[int]:
         """The published versions, oldest first; none for an unknown name."""
@@ -108,7 +111,7 @@ class StyleStore:
         Raises InvalidParameterError when the text is neither, StyleNotFoundError when there is no such style.
         """
         name, at, version = style.partition("@")
-        if not re.match(NAME_PATTERN, name) or (at and not re.match(r"^[1-9][0-9]{0,8}$", version)):
+        if not re.fullmatch(NAME_PATTERN, name) or (at and not re.fullmatch(VERSION_PATTERN, version)):
             raise InvalidParameterError(
                 f"{style[:80]!r} is not a style: write a name of a-z, 0-9, _ and -, or name@version.", parameter="style"
             )
@@ -131,21 +134,7 @@ class StyleStore:
         ``trunk`` is a checkpoint, ``vector`` the file of one style vector (``generator.checkpoint``). Weights are
         written before the card, and ``active`` is switched last and at once, so no reader ever sees half a style.
         """
-        trunk_hash, vector_hash = _sha256(trunk), _sha256(vector)
-        with store_errors():
-            self._create(f"trunks/{trunk_hash}.safetensors", trunk)
-            version = max(self._numbers(draft.name), default=0) + 1
-            # Whoever creates the vector owns the version; its card follows.
-            while not self._create(f"{_folder(StyleRef(name=draft.name, version=version))}/vector.safetensors", vector):
-                version += 1
-            card = StyleCard(
-                **draft.model_dump(include=set(StyleDraft.model_fields)),
-                version=version,
-                trunk=trunk_hash,
-                vector=vector_hash,
-                created_at=datetime.now(UTC),
-            )
-            obstore.put(self._storage, f"{_folder(card.ref)}/card.json", card.model_dump_json(indent=2).encode())
+        card = self._add(draft, trunk, vector)
         self.activate(card.ref)
         return card
 
@@ -164,25 +153,68 @@ class StyleStore:
         installed = []
         for card in other.cards():
             here = [self._card(StyleRef(name=card.name, version=version)) for version in self.versions(card.name)]
-            if any(card.same_weights(known) for known in here):
-                continue
-            active = self.get(card.name).ref if here else None
-            new = self.publish(card, other.read_trunk(card.trunk), other.vector(card))
-            if active and self._card(active).source is not StyleSource.BUILTIN:
-                self.activate(active)
-            installed.append(new)
+            new = next((known for known in here if card.same_weights(known)), None)
+            active = self._active_card(card.name)
+            if new is None:
+                new = self._add(card, other.read_trunk(card.trunk), other.vector(card), once=True)
+                installed.append(new)
+            elif active is not None:
+                continue  # it arrived; without an active version it was cut off on the way
+            if active is None or active.source is StyleSource.BUILTIN:
+                self.activate(new.ref)
         return installed
+
+    def _add(self, draft: StyleDraft, trunk: bytes, vector: bytes, *, once: bool = False) -> StyleCard:
+        """Writes a version that no bare name means yet.
+
+        ``once`` finishes a version that was begun with the same vector, if there is one: several processes may add the
+        same style at the same time, or one after another has died over it, and it is there once.
+        """
+        trunk_hash, vector_hash = _sha256(trunk), _sha256(vector)
+        with store_errors():
+            self._create(f"trunks/{trunk_hash}.safetensors", trunk)
+            begun = sorted(self._numbers(draft.name))
+            for version in chain(begun if once else [], count(max(begun, default=0) + 1)):
+                folder = _folder(StyleRef(name=draft.name, version=version))
+                # Whoever creates the vector owns the version; its card follows. A version that was begun may be a
+                # folder in which the vector is only just being created.
+                if (once or version not in begun) and self._create(f"{folder}/vector.safetensors", vector):
+                    break
+                if once and self._holds(f"{folder}/vector.safetensors", vector):
+                    break
+            card = StyleCard(
+                **draft.model_dump(include=set(StyleDraft.model_fields)),
+                version=version,
+                trunk=trunk_hash,
+                vector=vector_hash,
+                created_at=datetime.now(UTC),
+            )
+            self._create(f"{folder}/card.json", card.model_dump_json(indent=2).encode())
+        return self._card(card.ref)
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        try:
+            return bytes(obstore.get(self._storage, path).bytes()) == data
+        except FileNotFoundError:
+            return False
 
     def _numbers(self, name: str) -> set[int]:
         """Every version that has been begun, with or without a card."""
         with store_errors():
             prefixes = obstore.list_with_delimiter(self._storage, prefix=f"styles/{name}")["common_prefixes"]
         tails = (prefix.rsplit("/", 1)[-1] for prefix in prefixes)
-        return {int(tail) for tail in tails if tail.isdecimal()}
+        return {int(tail) for tail in tails if re.fullmatch(VERSION_PATTERN, tail)}
 
     def _active(self, name: str) -> int:
         with store_errors():
             return int(bytes(obstore.get(self._storage, f"styles/{name}/active").bytes()))
+
+    def _active_card(self, name: str) -> StyleCard | None:
+        """None for an unknown name, and for a style whose publication was cut off before its first activation."""
+        try:
+            return self.get(name)
+        except StyleNotFoundError:
+            return None
 
     def _exists(self, ref: StyleRef) -> bool:
         try:

@@ -12,6 +12,8 @@ from contract.jobs import JobState
 
 BLOCK_MILLISECONDS = 5000
 RECONNECT_SECONDS = 0.5
+GRACE_SECONDS = 0.5
+"""How much later than asked for a wait may end, so that a read that is about to return is not cut off."""
 
 
 def connect_async(url: str, *, max_connections: int) -> Redis:
@@ -24,12 +26,20 @@ def connect_async(url: str, *, max_connections: int) -> Redis:
         socket_connect_timeout=2.0,
         socket_timeout=BLOCK_MILLISECONDS / 1000 + 5,
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 async def wait_for_end(client: Redis, job_id: str, seconds: float) -> bool:
     """Whether the job ends within this long. A Redis that is away for a moment is waited for."""
-    deadline = time.monotonic() + seconds
+    try:
+        # A Redis that hangs, or a pool without a free connection, would keep a read longer than its own time.
+        async with asyncio.timeout(seconds + GRACE_SECONDS):
+            return await _read_until_end(client, job_id, time.monotonic() + seconds)
+    except TimeoutError:
+        return False
+
+
+async def _read_until_end(client: Redis, job_id: str, deadline: float) -> bool:
     last = "0-0"
     while (left := deadline - time.monotonic()) > 0:
         block = max(1, min(BLOCK_MILLISECONDS, round(left * 1000)))

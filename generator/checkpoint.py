@@ -7,6 +7,7 @@ running averages); ``styles`` is [N,S], one style vector a row.
 
 import json
 import pickle
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +37,12 @@ class Checkpoint:
     names: tuple[str, ...]
     styles: Tensor  # N,S
 
+    def __post_init__(self) -> None:
+        if self.styles.ndim != 2 or len(self.styles) != len(self.names):
+            raise CheckpointError(
+                f"{len(self.names)} rows of style vectors were expected, and there is {tuple(self.styles.shape)}."
+            )
+
     def generator(self) -> Generator:
         """The network in evaluation mode, float32, with this trunk's weights.
 
@@ -59,6 +66,7 @@ class Checkpoint:
         return Checkpoint(self.config, trunk, self.names, self.styles)
 
     def to_bytes(self) -> bytes:
+        """The same bytes for the same bank, whenever it is written: its styles share the trunk that has its hash."""
         tensors = {f"trunk.{name}": tensor.detach().cpu().contiguous() for name, tensor in self.trunk.items()}
         tensors["styles"] = self.styles.detach().float().cpu().contiguous()
         header = {
@@ -67,7 +75,7 @@ class Checkpoint:
             "config": json.dumps(asdict(self.config)),
             "styles": json.dumps(self.names),
         }
-        return safetensors.torch.save(tensors, metadata=header)
+        return _with_metadata(safetensors.torch.save(tensors), header)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Checkpoint":
@@ -75,7 +83,7 @@ class Checkpoint:
         header = _read_header(data)
         try:
             config = GeneratorConfig(**json.loads(header["config"]))
-            names = tuple(json.loads(header["styles"]))
+            names = _names(json.loads(header["styles"]))
             tensors = safetensors.torch.load(data)
             styles = tensors.pop("styles")
         except (KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
@@ -90,12 +98,21 @@ def of_generator(generator: Generator, names: tuple[str, ...], styles: Tensor) -
     return Checkpoint(generator.config, trunk, names, styles.detach().clone())
 
 
+def _with_metadata(data: bytes, metadata: dict[str, str]) -> bytes:
+    """A safetensors file with metadata, in a fixed order: safetensors itself writes them in a random one."""
+    length = int.from_bytes(data[:8], "little")
+    header = {"__metadata__": metadata} | json.loads(data[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
 def _read_header(data: bytes) -> dict[str, str]:
     """The metadata of a safetensors file: 8 bytes of length, then JSON, whose ``__metadata__`` is ours."""
     try:
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    except (ValueError, AttributeError) as error:
+        header = dict(json.loads(data[8 : 8 + length]).get("__metadata__") or {})
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("This is not a safetensors file.") from error
     if header.get("format") != FORMAT:
         raise CheckpointError("This safetensors file is not a checkpoint of Atelier: its header does not say so.")
@@ -105,6 +122,14 @@ def _read_header(data: bytes) -> dict[str, str]:
             f"{FORMAT_VERSION}: use a version that fits."
         )
     return {str(key): str(value) for key, value in header.items()}
+
+
+def _names(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("the names of the rows are not a list of names")
+    if len(set(names)) < len(names):
+        raise ValueError("two rows have the same name")
+    return tuple(names)
 
 
 def _first_line(error: BaseException) -> str:
@@ -118,7 +143,7 @@ def read(path: Path, name: str) -> Checkpoint:
     Raises CheckpointError when the file is neither, or has no row of that name, or a foreign one comes without a name.
     """
     data = path.read_bytes()
-    if not data.startswith((b"PK", b"\x80")):  # what torch.save writes: a zip, and before PyTorch 1.6 a bare pickle
+    if not _is_pytorch_file(data):
         bank = Checkpoint.from_bytes(data)
         if name and name not in bank.names:
             raise CheckpointError(f"The bank has no row {name!r}; it has {', '.join(bank.names)}.")
@@ -126,6 +151,14 @@ def read(path: Path, name: str) -> Checkpoint:
     if not name:
         raise CheckpointError("A generator of pytorch/examples does not say what its style is called: name it.")
     return import_pytorch_examples(path, name)
+
+
+def _is_pytorch_file(data: bytes) -> bool:
+    """torch.save writes a zip, and before PyTorch 1.6 it wrote bare pickles.
+
+    A safetensors file may begin with the same bytes, where they are the length of its header; but its ninth is a brace.
+    """
+    return data.startswith((b"PK", b"\x80")) and data[8:9] != b"{"
 
 
 # --- Foreign checkpoints -------------------------------------------------------------------------------------------
@@ -145,11 +178,16 @@ def import_pytorch_examples(path: Path, name: str) -> Checkpoint:
     tensors = {key: value.float() for key, value in state.items() if not _is_running_statistic(key)}
     try:
         trunk, vector, width = _translate(tensors)
+        config = GeneratorConfig("residual", "instance", width)
     except KeyError as error:
         raise CheckpointError(
             f"{path.name} is not a TransformerNet of pytorch/examples: {error.args[0]} is missing."
         ) from error
-    checkpoint = Checkpoint(GeneratorConfig("residual", "instance", width), trunk, (name,), vector[None])
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{path.name} is not a TransformerNet of pytorch/examples: {_first_line(error)}."
+        ) from error
+    checkpoint = Checkpoint(config, trunk, (name,), vector[None])
     checkpoint.generator()
     return checkpoint
 
@@ -166,6 +204,8 @@ def _load_state_dict(path: Path) -> dict[str, Tensor]:
         TypeError,
         IndexError,
         OSError,
+        AssertionError,  # a storage that is not there, in a file of before PyTorch 1.6
+        struct.error,  # such a file, cut off
     ) as error:
         raise CheckpointError(f"{path.name} cannot be read as a PyTorch file: {_first_line(error)}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -192,7 +232,12 @@ def _foreign_layers() -> list[tuple[str, str, str]]:
 
 
 def _translate(theirs: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, int]:
-    """(trunk, style vector [S], width) of a foreign state dict. Raises KeyError with the name that is missing."""
+    """(trunk, style vector [S], width) of a foreign state dict.
+
+    Raises KeyError with the name that is missing, and ValueError with those that are left over.
+    """
+    taken = [name for conv, norm, _ in _foreign_layers() for name in (conv, norm)] + ["deconv3.conv2d"]
+    left_over = theirs.keys() - {f"{name}.{part}" for name in taken for part in ("weight", "bias")}
     trunk: dict[str, Tensor] = {}
     style: list[Tensor] = []
     for conv, norm, ours in _foreign_layers():
@@ -203,6 +248,8 @@ def _translate(theirs: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, in
     trunk["output.weight"] = theirs["deconv3.conv2d.weight"] / FOREIGN_PIXEL_RANGE
     trunk["output.bias"] = theirs["deconv3.conv2d.bias"] / FOREIGN_PIXEL_RANGE
     style += [torch.ones(3), torch.zeros(3)]
+    if left_over:  # a deeper network of the same family would run, and be wrong
+        raise ValueError(f"that has no {', '.join(sorted(left_over))}")
     return trunk, torch.cat([part.flatten() for part in style]), int(theirs["conv1.conv2d.weight"].shape[0])
 
 

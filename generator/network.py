@@ -42,8 +42,8 @@ class GeneratorConfig:
             raise ValueError(f"architecture is 'residual' or 'pyramid', not {self.architecture!r}")
         if self.norm not in ("instance", "batch"):
             raise ValueError(f"norm is 'instance' or 'batch', not {self.norm!r}")
-        if not 1 <= self.width <= 256:
-            raise ValueError(f"width is 1 to 256 channels, not {self.width}")
+        if type(self.width) is not int or not 1 <= self.width <= 256:
+            raise ValueError(f"width is 1 to 256 channels, not {self.width!r}")
 
 
 StyleParts = Iterator[Tensor]

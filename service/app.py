@@ -18,11 +18,12 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from contract.errors import AtelierError
+from contract.errors import AtelierError, SettingsError
 from contract.images import ImageStore
 from contract.jobbook import REAPER_SECONDS, JobBook, connect
 from contract.logs import configure_logs
 from contract.queue import celery_app, reap
+from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleStore
 from contract.watch import connect_async
@@ -124,7 +125,11 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     configure_logs("gateway")
-    settings = ServiceSettings()
+    try:
+        settings = load(ServiceSettings)
+    except SettingsError as error:
+        log.critical("gateway cannot start", reason=str(error))
+        sys.exit(1)
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,

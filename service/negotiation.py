@@ -27,10 +27,14 @@ class Range:
 
 
 class Accept:
-    """A parsed Accept header; without one, everything is accepted."""
+    """A parsed Accept header, which may stand in several lines; without one, everything is accepted.
 
-    def __init__(self, header: str | None) -> None:
-        self._ranges = [parsed for member in (header or "*/*").split(",") if (parsed := _parse_range(member))]
+    Members that make no sense are ignored, and a header of nothing else is none.
+    """
+
+    def __init__(self, headers: list[str]) -> None:
+        members = ",".join(headers).split(",")
+        self._ranges = [parsed for member in members if (parsed := _parse_range(member))] or [Range("*", "*", 1.0)]
 
     def quality(self, media_type: str) -> float:
         """0 to 1; the most specific range that matches decides."""

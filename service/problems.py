@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from contract import errors
 from contract.errors import AtelierError, InternalError, InvalidParameterError
@@ -17,6 +18,7 @@ from contract.jobs import JobFailure
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.AtelierError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -36,7 +38,6 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.JobFinishedError: HTTPStatus.CONFLICT,
     errors.BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobCanceledError: HTTPStatus.CONFLICT,
-    errors.JobTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.OutOfMemoryError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.StyleExistsError: HTTPStatus.CONFLICT,
 }
@@ -85,7 +86,8 @@ def problem_of(error: AtelierError, **extensions: Any) -> JSONResponse:
 def problem_of_job(failure: JobFailure, job_id: str) -> JSONResponse:
     """How a job failed, for a client that asked for its picture."""
     kind = BY_CODE.get(failure.code, InternalError)
-    return problem(kind, failure.detail, headers={"X-Job-Id": job_id}, job=job_id)
+    retry = 5 if issubclass(kind, errors.BusyError) else None
+    return problem(kind, failure.detail, retry_after_seconds=retry, headers={"X-Job-Id": job_id}, job=job_id)
 
 
 def install(app: FastAPI) -> None:
@@ -109,16 +111,26 @@ def _validation_error(_: Request, error: Exception) -> Response:
     return problem(InvalidParameterError, detail, errors=found)
 
 
-def _http_exception(_: Request, error: Exception) -> Response:
+def _http_exception(request: Request, error: Exception) -> Response:
     """What the framework raises by itself: unknown paths and wrong methods."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(errors.NotFoundError, "Nothing is here. /docs shows what there is.", headers=headers)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = headers.get("allow") or headers.get("Allow", "")
-        return problem(errors.MethodNotAllowedError, f"This address takes {allowed}.", headers=headers)
+        allowed = _methods(request)
+        return problem(errors.MethodNotAllowedError, f"This address takes {allowed}.", headers={"Allow": allowed})
     return problem(errors.MalformedBodyError, str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> str:
+    """The methods of every route at this address; the framework itself names those of one."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    return ", ".join(filter(taken, METHODS))
 
 
 def _client_disconnect(_: Request, __: Exception) -> Response:

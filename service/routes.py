@@ -1,8 +1,9 @@
 """The HTTP interface: what each address does."""
 
 import asyncio
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -75,19 +76,24 @@ PICTURES: dict[str, Any] = {
 }
 
 
+PROBLEM: dict[str, Any] = Problem.model_json_schema()
+# The framework collects the definitions of its own models only: this one must stand by itself.
+PROBLEM["properties"]["errors"]["items"] = PROBLEM.pop("$defs")["ProblemItem"]
+
+
 def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    content = {"application/problem+json": _schema(PROBLEM)}
     return {status.value: {"description": status.phrase, "content": content} for status in statuses}
 
 
-def _in_components(schema: dict[str, Any]) -> dict[str, Any]:
+def _schema(schema: dict[str, Any]) -> dict[str, Any]:
     return {"schema": schema}
 
 
 STYLIZE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        "multipart/form-data": _in_components(
+        "multipart/form-data": _schema(
             {
                 "type": "object",
                 "required": ["image"],
@@ -98,8 +104,8 @@ STYLIZE_BODY: dict[str, Any] = {
                 "additionalProperties": False,
             }
         ),
-        "image/*": _in_components({"type": "string", "format": "binary"}),
-        "application/json": _in_components(StylizeDocument.model_json_schema()),
+        "image/*": _schema({"type": "string", "format": "binary"}),
+        "application/json": _schema(StylizeDocument.model_json_schema()),
     },
 }
 
@@ -112,7 +118,10 @@ router = APIRouter()
     response_class=Response,
     openapi_extra={"requestBody": STYLIZE_BODY},
     responses={
-        200: {"description": "The picture, or the ended job where JSON is accepted", "content": PICTURES},
+        200: {
+            "description": "The picture, or the ended job where JSON is accepted",
+            "content": {**PICTURES, "application/json": _schema({"$ref": "#/components/schemas/JobDocument"})},
+        },
         202: {"description": "The job goes on: ask at `Location`", "model": JobDocument},
         **_problems(
             HTTPStatus.BAD_REQUEST,
@@ -133,7 +142,7 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
     The answer is the picture when it is ready within 30 seconds (`Prefer: wait=N` says how many, `Prefer:
     respond-async` none), and 202 with the address of the job when it is not. The job goes on either way.
     """
-    accept = Accept(request.headers.get("accept"))
+    accept = Accept(request.headers.getlist("accept"))
     prefer = Prefer.parse(
         request.headers.getlist("prefer"),
         default_seconds=gateway.settings.wait_seconds,
@@ -153,7 +162,9 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
 @router.get(
     "/jobs/{job_id}",
     summary="Ask how a job is doing",
-    responses=_problems(HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=_problems(
+        HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
+    ),
 )
 async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: WaitQuery = 0) -> JobDocument:
     """With `wait=N` the answer comes when the job ends, or after N seconds."""
@@ -174,7 +185,17 @@ async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: Wa
     responses={
         200: {"description": "The picture", "content": PICTURES},
         304: {"description": "You have it: its ETag is in `If-None-Match`"},
-        **_problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE),
+        **_problems(
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.GONE,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            HTTPStatus.GATEWAY_TIMEOUT,
+        ),
     },
 )
 def get_result(job_id: str, gateway: GatewayDep, request: Request) -> Response:
@@ -184,15 +205,22 @@ def get_result(job_id: str, gateway: GatewayDep, request: Request) -> Response:
         raise ResultNotReadyError(
             f"The job is {record.state}: ask again, or wait with GET {job_url(job_id)}?wait=30.", retry_after_seconds=1
         )
-    if record.result and f'"{record.result.sha256}"' in request.headers.get("if-none-match", ""):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_picture_headers(gateway, record))
+    known = request.headers.get("if-none-match", "")
+    if record.result and (known.strip() == "*" or f'"{record.result.sha256}"' in known):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_picture_headers(record))
     return _picture(gateway, record)
 
 
 @router.delete(
     "/jobs/{job_id}",
     summary="Cancel a job",
-    responses=_problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=_problems(
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.GONE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
 )
 def cancel_job(job_id: str, gateway: GatewayDep) -> JobDocument:
     """Ends a job that waits or runs; 409 when it has succeeded or failed already."""
@@ -215,11 +243,13 @@ def get_style(name: str, gateway: GatewayDep) -> StyleDocument:
     return StyleDocument(**card.model_dump(), versions=gateway.styles.versions(card.name))
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the gateway alive?")
 async def livez() -> Liveness:
     return Liveness()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Can the service do its work?",
@@ -271,6 +301,7 @@ async def _ends(gateway: Gateway, job_id: str, seconds: float) -> bool:
     finally:
         watching.cancel()
         stopping.cancel()
+        await asyncio.wait({watching, stopping})  # the connection goes back before anybody closes them all
 
 
 def _answer(gateway: Gateway, record: JobRecord, accept: Accept) -> Response:
@@ -297,26 +328,32 @@ def _picture(gateway: Gateway, record: JobRecord) -> Response:
         data = gateway.images.open(record.result.image)
     except FileNotFoundError:
         raise JobExpiredError("The picture has been deleted: send the photograph again.") from None
-    return Response(data, media_type=record.result.media_type, headers=_picture_headers(gateway, record))
+    return Response(data, media_type=record.result.media_type, headers=_picture_headers(record))
 
 
-def _picture_headers(gateway: Gateway, record: JobRecord) -> dict[str, str]:
+def _picture_headers(record: JobRecord) -> dict[str, str]:
     assert record.result is not None
     style = record.request.style
     return {
         "ETag": f'"{record.result.sha256}"',
-        "Cache-Control": f"private, max-age={gateway.settings.result_seconds}",
+        "Cache-Control": f"private, max-age={_seconds_left(record)}",
         "Content-Disposition": f'inline; filename="{style.name}.{record.result.media_type.suffix}"',
         "X-Content-Type-Options": "nosniff",
         "X-Job-Id": record.id,
         "X-Style": style.name,
         "X-Style-Version": str(style.version),
-        "X-Compute-Seconds": f"{record.timings.compute_seconds or math.nan:g}",
+        "X-Compute-Seconds": f"{record.timings.compute_seconds or 0:g}",
     }
 
 
-def _check(ask: Any) -> str:
+def _seconds_left(record: JobRecord) -> int:
+    """How long the picture is still kept."""
+    assert record.expires_at is not None
+    return max(0, round((record.expires_at - datetime.now(UTC)).total_seconds()))
+
+
+def _check(ask: Callable[[], str]) -> str:
     try:
-        return str(ask())
+        return ask()
     except AtelierError as error:
         return str(error)

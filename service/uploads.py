@@ -11,7 +11,7 @@ from fastapi import Request
 from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,7 +64,9 @@ class BodyGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        asks_first = b"expect" in headers  # and sends nothing before it is told to go on
         received, started, complete = 0, time.monotonic(), False
 
         async def guarded() -> Message:
@@ -72,7 +74,8 @@ class BodyGuard:
             if complete:  # what comes after the body is the client's leaving, and may take as long as it likes
                 return await receive()
             if int(declared) > self._max_bytes:
-                await self._drain(receive)
+                if not asks_first:
+                    await self._drain(receive)
                 raise self._too_large()
             message = await self._in_time(receive, started)
             received += len(message.get("body", b""))
@@ -117,13 +120,14 @@ async def read_upload(request: Request, query: StylizeOptions, settings: Service
 
     Raises BadRequestError for a body that cannot be read, ImageError for a picture that cannot be used.
     """
+    _refuse_doubled([name for name, _ in request.query_params.multi_items()])
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type == "multipart/form-data":
         data, options = await _read_form(request)
     elif content_type.startswith(RAW_TYPES):
         data, options = await request.body(), StylizeOptions()
     elif content_type == "application/json":
-        data, options = _read_json(await request.body())
+        data, options = await run_in_threadpool(_read_json, await request.body())
     else:
         raise UnsupportedBodyError(
             "Send the picture as multipart/form-data (field `image`), as an image/* body, or as JSON with a data URL."
@@ -143,7 +147,9 @@ def inspect(data: bytes, size: int | None, settings: ServiceSettings) -> MediaTy
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             name, sides = image.format, image.size
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        if _says_it_is_ours(data):
+            raise BrokenImageError("The picture's header cannot be read: the file is damaged or cut off.") from error
         raise UnsupportedImageError("The picture is not a JPEG, PNG, WebP or AVIF file.") from None
     except Exception as error:  # parsers of hostile bytes raise anything at all
         raise BrokenImageError("The picture's header cannot be read: the file is damaged or cut off.") from error
@@ -152,6 +158,12 @@ def inspect(data: bytes, size: int | None, settings: ServiceSettings) -> MediaTy
         _check_size(sides, size, settings)
     # A JPEG of several pictures (as some cameras write) goes by another name in Pillow.
     return MediaType.JPEG if name == "MPO" else MediaType[str(name)]
+
+
+def _says_it_is_ours(data: bytes) -> bool:
+    """Whether a file that Pillow cannot place begins like one of our formats."""
+    brand = data[4:12]
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG")) or data[8:12] == b"WEBP" or brand.startswith(b"ftypavi")
 
 
 def _check_limits(sides: tuple[int, int], settings: ServiceSettings) -> None:
@@ -183,9 +195,13 @@ def _check_size(sides: tuple[int, int], size: int, settings: ServiceSettings) ->
 
 async def _read_form(request: Request) -> tuple[bytes, StylizeOptions]:
     try:
-        form = await request.form(max_files=1, max_fields=FORM_FIELDS, max_part_size=FORM_FIELD_BYTES)
+        async with request.form(max_files=1, max_fields=FORM_FIELDS, max_part_size=FORM_FIELD_BYTES) as form:
+            return await _read_fields(form)
     except HTTPException as error:
         raise MalformedBodyError(f"The form cannot be read: {error.detail}") from error
+
+
+async def _read_fields(form: FormData) -> tuple[bytes, StylizeOptions]:
     fields: dict[str, str] = {}
     data = b""
     for name, value in form.multi_items():
@@ -195,10 +211,9 @@ async def _read_form(request: Request) -> tuple[bytes, StylizeOptions]:
             data = await value.read()
         elif isinstance(value, UploadFile):
             raise InvalidParameterError(f"The file must be in the field `image`, not {name[:80]!r}.", parameter="image")
-        elif name in fields:
-            raise InvalidParameterError(f"{name[:80]!r} is given twice.", parameter=name[:80])
         else:
             fields[name] = value
+    _refuse_doubled([name for name, _ in form.multi_items()])
     return data, _validated(StylizeOptions, fields)
 
 
@@ -215,6 +230,12 @@ def _read_json(body: bytes) -> tuple[bytes, StylizeOptions]:
     except (binascii.Error, ValueError):
         raise InvalidParameterError("The data URL in `image` is not valid base64.", parameter="image") from None
     return data, StylizeOptions(**document.model_dump(exclude={"image"}, exclude_unset=True))
+
+
+def _refuse_doubled(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidParameterError(f"{name[:80]!r} is given twice.", parameter=name[:80])
 
 
 def _validated(model: type[StylizeOptions], fields: dict[str, str]) -> StylizeOptions:

@@ -5,18 +5,30 @@
 It knows no task yet, so it waits: styles are trained with ``python -m trainer.train``.
 """
 
+import sys
+
+import structlog
 from celery.signals import setup_logging
 
+from contract.errors import SettingsError
 from contract.logs import configure_logs
 from contract.queue import LONE_WORKER, TRAIN_QUEUE, celery_app
+from contract.settings import load
 from trainer.settings import TrainerSettings
+
+log = structlog.get_logger()
 
 
 def main() -> None:
     configure_logs("trainer")
+    try:
+        settings = load(TrainerSettings)
+    except SettingsError as error:
+        log.critical("trainer cannot start", reason=str(error))
+        sys.exit(1)
     setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
-    app = celery_app(TrainerSettings())
-    app.worker_main(["worker", "--pool=solo", f"--queues={TRAIN_QUEUE}", *LONE_WORKER])
+    app = celery_app(settings)
+    app.worker_main(["--quiet", "worker", "--pool=solo", f"--queues={TRAIN_QUEUE}", *LONE_WORKER])
 
 
 if __name__ == "__main__":

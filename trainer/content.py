@@ -21,7 +21,7 @@ class Photographs:
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         self.seed = seed
         if not self.paths:
             raise SettingsError(

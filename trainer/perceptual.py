@@ -47,7 +47,9 @@ class Descriptor(nn.Module):
         super().__init__()
         self.layers = tuple(layers)
         last = max(VGG19_LAYERS[name] for name in self.layers)
-        self.features = vgg19(weights=None).features[: last + 1]
+        with torch.device("meta"):  # drawing 140 million random weights takes seconds, and they are replaced at once
+            features = vgg19(weights=None).features[: last + 1]
+        self.features = features.to_empty(device="cpu")
         self._load(weights)
         self.requires_grad_(False).eval()
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from contract.errors import AtelierError, SettingsError
+from contract.settings import load as load_settings
 from generator.checkpoint import CONTENT_ROW, of_generator
 from generator.network import Architecture, Generator, GeneratorConfig, Norm
 from generator.pixels import to_tensor
@@ -215,7 +216,7 @@ def bank(
     preview: Annotated[list[Path] | None, typer.Option(help="A photograph for previews. Repeat it.")] = None,
     architecture: Annotated[str, typer.Option(help="residual or pyramid.")] = "residual",
     norm: Annotated[str, typer.Option(help="instance or batch.")] = "instance",
-    width: Annotated[int, typer.Option(help="Channels of the first layer.")] = 16,
+    width: Annotated[int, typer.Option(min=1, max=256, help="Channels of the first layer.")] = 16,
     iterations: Annotated[int, typer.Option(min=1)] = 3000,
     batch: Annotated[int, typer.Option(min=1)] = 4,
     size: Annotated[int, typer.Option(min=32, help="Side of the crops, in pixels.")] = 256,
@@ -223,12 +224,12 @@ def bank(
     style_weight: Annotated[float, typer.Option(min=0)] = LossConfig.style_weight,
     total_variation_weight: Annotated[float, typer.Option(min=0)] = LossConfig.total_variation_weight,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     checkpoint_seconds: Annotated[float, typer.Option(help="How much a crash may lose.")] = 60,
     device: Annotated[str, typer.Option(help="cuda or cpu; default what there is.")] = "",
 ) -> None:
     """Trains one generator for several styles at once."""
-    settings = TrainerSettings()
+    settings = load_settings(TrainerSettings)
     config = TrainConfig(
         GeneratorConfig(_one_of(architecture, Architecture), _one_of(norm, Norm), width),
         LossConfig(style_weight=style_weight, total_variation_weight=total_variation_weight),
@@ -275,6 +276,9 @@ def prepare(
     device: torch.device,
 ) -> Run:
     """Reads what a run needs, calibrates the descriptor and goes to where the run stopped, if it ever ran."""
+    names = [path.stem for path in styles]
+    if len({CONTENT_ROW, *names}) <= len(names):
+        raise SettingsError(f"Every style picture needs a file name of its own, other than {CONTENT_ROW!r}.")
     folder.mkdir(parents=True, exist_ok=True)
     photographs = Photographs(content, config.seed)
     descriptor = Descriptor(vgg, config.loss.layers).to(device).to(memory_format=torch.channels_last)
@@ -282,7 +286,7 @@ def prepare(
     loss = PerceptualLoss(descriptor, config.loss).with_styles(
         [_long_side(load(path), config.style_size).to(device) for path in styles]
     )
-    training = BankTraining(config, [path.stem for path in styles], device)
+    training = BankTraining(config, names, device)
     run = Run(training, photographs, loss, folder, [_square(path) for path in previews], checkpoint_seconds)
     run.resume()
     return run

@@ -4,6 +4,7 @@ python -m worker.app
 """
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -26,6 +27,7 @@ from contract.jobbook import Claim, JobBook, connect
 from contract.jobs import JobResult
 from contract.logs import configure_logs
 from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app
+from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleSource, StyleStore
 from generator.checkpoint import style_vector
@@ -102,8 +104,8 @@ class Worker:
                 self._succeed(claim, result, watch)
 
     def close(self) -> None:
-        self.heartbeat.stop()
         self.batcher.close()
+        self.heartbeat.stop()
 
     def _succeed(self, claim: Claim, result: JobResult, watch: Stopwatch) -> None:
         committed = self.book.succeed(claim, result, watch.timings())
@@ -128,7 +130,7 @@ class Worker:
     def _given_up(self, claim: Claim, keeping: Keeping) -> None:
         """Nobody wants the picture any more, or the worker stops before its turn came."""
         if keeping.holds():
-            self.book.release(claim)
+            self.book.release(claim, counts=False)
         log.info("job given up", job=claim.job_id)
 
 
@@ -150,8 +152,8 @@ def create_app(settings: WorkerSettings, worker: Worker) -> Celery:
 
 def main() -> None:
     configure_logs("worker")
-    settings = WorkerSettings()
     try:
+        settings = load(WorkerSettings)
         worker = Worker(settings)
     except AtelierError as error:
         log.critical("worker cannot start", code=error.code, reason=str(error))
@@ -159,12 +161,20 @@ def main() -> None:
     setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
     worker_ready.connect(lambda **_: _in_background(worker), weak=False)
     app = create_app(settings, worker)
-    app.worker_main(["worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
+    app.worker_main(["--quiet", "worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
 
 
 def _in_background(worker: Worker) -> None:
     worker_shutdown.connect(lambda **_: worker.close(), weak=False)
-    threading.Thread(target=worker.warm_up, name="warm-up").start()
+    threading.Thread(target=_warm_up, args=(worker,), name="warm-up").start()
+
+
+def _warm_up(worker: Worker) -> None:
+    try:
+        worker.warm_up()
+    except Exception:
+        log.exception("worker cannot run the built-in styles: it stops")
+        signal.raise_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

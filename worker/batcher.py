@@ -125,13 +125,16 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
                 return
-            half = len(batch) // 2
-            self._stylize(batch[:half])
-            self._stylize(batch[half:])
         except BaseException as error:  # the edge of the engine's thread: it must go on, and the jobs must hear of it
             for request in batch:
                 request.answer.set_exception(error)
+            return
         else:
             seconds = time.perf_counter() - start
             for request, pixels in zip(batch, pictures, strict=True):
                 request.answer.set_result(Stylized(pixels, seconds))
+            return
+        # Out of memory. The error, whose traceback held the tensors of the pass that failed, is gone by now.
+        half = len(batch) // 2
+        self._stylize(batch[:half])
+        self._stylize(batch[half:])

@@ -4,11 +4,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
-from contract.errors import AtelierError, JobTimeoutError
+from contract.errors import AtelierError, JobTimeoutError, QueueUnavailableError
 from contract.jobbook import Claim, JobBook
 from contract.jobs import Timings
 
@@ -83,7 +83,8 @@ class Heartbeat:
         self._stopped.set()
         self._thread.join()
         if self._ready:
-            self._book.dismiss_worker(self._worker)
+            with suppress(QueueUnavailableError):  # its key runs out by itself
+                self._book.dismiss_worker(self._worker)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._beat_seconds):
@@ -91,6 +92,8 @@ class Heartbeat:
                 self._beat()
             except AtelierError as error:  # Redis is away: the claims may lapse, and the fence settles who writes
                 log.warning("heartbeat missed", reason=str(error))
+            except Exception:  # the edge of the thread: without it, every claim would lapse
+                log.exception("heartbeat failed")
 
     def _beat(self) -> None:
         if self._ready:
@@ -114,6 +117,6 @@ class Heartbeat:
         )
         for keeping in self._current():
             if keeping is not stuck:
-                self._book.release(keeping.claim)
+                self._book.release(keeping.claim, counts=False)
         self._book.dismiss_worker(self._worker)
         self._end_process(EXIT_STUCK)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from contract.errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
 from contract.images import MediaType
@@ -20,6 +20,21 @@ from generator.pixels import Pixels
 FORMATS = [media_type.name for media_type in MediaType]
 SRGB = ImageCms.createProfile("sRGB")
 WHITE = 255
+
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture of each EXIF orientation upright."""
+
+PARSER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, RuntimeError, struct.error)
+"""Everything that Pillow is known to raise for damaged data."""
 
 # Pillow warns above its own limit and refuses above twice of it; ours is exact and comes first.
 Image.MAX_IMAGE_PIXELS = None
@@ -43,16 +58,16 @@ def decode(data: bytes, *, long_side: int | None, max_pixels: int) -> Picture:
         if image.width * image.height > max_pixels:
             raise ImageTooLargeError(f"The picture has {image.width}×{image.height} pixels, more than the limit.")
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        upright = _upright(image)
         colours, alpha = _split_alpha(upright)
         size = fitted(upright.size, long_side)
         rgb = _to_srgb(colours, upright.info.get("icc_profile"))
+    if alpha and alpha.getextrema()[0] != WHITE:
+        rgb = _on_white(rgb, alpha)  # before resizing, which would mix in the colours that nobody sees
     if size != rgb.size:
         rgb = rgb.resize(size, Image.Resampling.LANCZOS)
         alpha = alpha.resize(size, Image.Resampling.LANCZOS) if alpha else None
-    if alpha is None or alpha.getextrema()[0] == WHITE:
-        return Picture(np.array(rgb), np.array(alpha) if alpha else None)
-    return Picture(np.array(_on_white(rgb, alpha)), np.array(alpha))
+    return Picture(np.array(rgb), np.array(alpha) if alpha else None)
 
 
 def encode(picture: Picture, media_type: MediaType, quality: int) -> bytes:
@@ -91,20 +106,31 @@ def fitted(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    """Everything that Pillow is known to raise for a damaged file, as one error."""
+    """What parsers raise, as one error."""
     try:
         yield
     except UnidentifiedImageError as error:
         raise UnsupportedImageError("The picture is not a JPEG, PNG, WebP or AVIF file.") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
+    except PARSER_ERRORS as error:
         raise BrokenImageError("The picture cannot be decoded: the file is damaged or cut off.") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says. EXIF that cannot be read says nothing, and the picture is good without."""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except PARSER_ERRORS:
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """(colours without alpha, alpha) of any mode; 16 bits become 8 by scaling."""
     if image.mode.startswith("I"):
         return _from_16_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode == "LA":  # stays grey, as its profile is
+        return image.getchannel("L"), image.getchannel("A")
+    if image.mode in ("RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return rgba.convert("RGB"), rgba.getchannel("A")
     if image.mode in ("RGB", "L", "CMYK"):
@@ -114,7 +140,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _from_16_bits(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Greyscale of 16 bits, whose transparent value, if there is one, is of 16 bits too."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.uint32)
     grey = Image.fromarray(((values.clip(0, 65535) * 255 + 32767) // 65535).astype(np.uint8))
     transparent = image.info.get("transparency")
     if not isinstance(transparent, int):

@@ -1,0 +1,93 @@
+"""What the tests of the contract share: a job book, a job to put into it, and a Redis that may be shot down."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis import Redis, RedisError
+
+from atelier.up import redis_binary
+from contract.images import ImageRef, MediaType
+from contract.jobbook import Claim, JobBook
+from contract.jobs import JobResult, StylizeJob
+from contract.settings import ContractSettings
+from contract.styles import StyleRef
+from tests.conftest import free_port, until
+
+RESULT = JobResult(media_type=MediaType.PNG, width=4, height=3, bytes=7, sha256="b" * 64)
+
+
+def a_job(sha256: str = "a" * 64) -> StylizeJob:
+    return StylizeJob(
+        content=ImageRef(sha256=sha256, bytes=1),
+        style=StyleRef(name="tiny", version=1),
+        size=512,
+        media_type=MediaType.PNG,
+        quality=80,
+    )
+
+
+@pytest.fixture
+def book(redis_client: "Redis", settings: ContractSettings) -> JobBook:
+    return JobBook(redis_client, settings)
+
+
+def claimed(book: JobBook, job_id: str) -> Claim:
+    """A claim that must succeed."""
+    claim = book.claim(job_id)
+    assert claim is not None
+    return claim
+
+
+def silence(client: "Redis", job_id: str) -> None:
+    """The worker has not been heard of for too long: what time does to a heartbeat, at once."""
+    assert client.delete(f"atelier:heartbeat:{job_id}") == 1
+
+
+@dataclass
+class OwnRedis:
+    """A Redis that writes everything down, and that a test may kill and start again."""
+
+    folder: Path
+    options: tuple[str, ...] = ()
+    port: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self.port = self.port or free_port()
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", *self.options]
+        self.process = subprocess.Popen(
+            [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *durable],
+            stdout=subprocess.DEVNULL,
+        )
+        until(self.answers, what="Redis")
+
+    def answers(self) -> bool:
+        try:
+            with Redis.from_url(self.url) as client:
+                return bool(client.ping())
+        except RedisError:
+            return False
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+
+@contextmanager
+def own_redis(folder: Path, *options: str) -> Iterator[OwnRedis]:
+    redis = OwnRedis(folder, options)
+    try:
+        redis.start()
+        yield redis
+    finally:
+        redis.stop()

@@ -1,0 +1,787 @@
+"""The life of a job: one owner at a time, one end, and no worker that can break either."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Connection, ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from contract.errors import (
+    AtelierError,
+    ImageLostError,
+    JobExpiredError,
+    JobFinishedError,
+    JobNotFoundError,
+    JobTimeoutError,
+    OutOfMemoryError,
+    QueueFullError,
+    QueueUnavailableError,
+)
+from contract.jobbook import TICKET_GRACE_SECONDS, Claim, JobBook, QueueDepth, connect
+from contract.jobs import JobRecord, JobState, Timings
+from contract.settings import ContractSettings
+from tests.conftest import free_port, until
+from tests.contract.conftest import RESULT, a_job, claimed, own_redis, silence
+
+QUICK = Timings(decode_seconds=0.1, compute_seconds=0.2)
+
+# --- A life without accidents ---
+
+
+def test_a_new_job_waits(book: JobBook) -> None:
+    record = book.create(a_job())
+    assert record.state is JobState.QUEUED
+    assert record.request == a_job()
+    assert (record.attempt, record.fence, record.started_at, record.finished_at) == (0, 0, None, None)
+    assert abs(datetime.now(UTC) - record.created_at) < timedelta(seconds=10)
+    assert book.get(record.id) == record
+
+
+def test_every_job_has_an_id_of_its_own(book: JobBook) -> None:
+    assert len({book.create(a_job()).id for _ in range(10)}) == 10
+
+
+def test_a_claimed_job_runs(book: JobBook) -> None:
+    created = book.create(a_job())
+    claim = claimed(book, created.id)
+    assert claim.job_id == created.id
+    assert claim.record == book.get(created.id)
+    assert claim.record.state is JobState.RUNNING
+    assert (claim.record.attempt, claim.fence, claim.record.fence) == (1, 1, 1)
+    assert claim.record.started_at is not None
+    assert claim.record.started_at >= created.created_at
+
+
+def test_a_job_succeeds_with_its_picture(book: JobBook, settings: ContractSettings) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    assert book.succeed(claim, RESULT, QUICK)
+    record = book.get(claim.job_id)
+    assert (record.state, record.result, record.error) == (JobState.SUCCEEDED, RESULT, None)
+    assert record.started_at is not None
+    assert record.finished_at is not None
+    assert record.expires_at is not None
+    assert record.created_at <= record.started_at <= record.finished_at
+    lives = record.expires_at - record.finished_at
+    assert abs(lives - timedelta(seconds=settings.result_seconds)) < timedelta(milliseconds=1)
+
+
+def test_a_job_fails_with_its_reason(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    assert book.fail(claim, OutOfMemoryError("Try a smaller size."), QUICK)
+    record = book.get(claim.job_id)
+    assert (record.state, record.result) == (JobState.FAILED, None)
+    assert record.error is not None
+    assert (record.error.code, record.error.detail) == ("out-of-memory", "Try a smaller size.")
+    assert record.finished_at is not None
+
+
+def test_the_timings_of_a_job_say_how_long_it_waited(book: JobBook) -> None:
+    ends: list[Callable[[Claim], bool]] = [
+        lambda claim: book.succeed(claim, RESULT, QUICK),
+        lambda claim: book.fail(claim, ImageLostError("gone"), QUICK),
+    ]
+    for end in ends:
+        claim = claimed(book, book.create(a_job()).id)
+        assert end(claim)
+        record = book.get(claim.job_id)
+        assert record.started_at is not None
+        waited = (record.started_at - record.created_at).total_seconds()
+        assert record.timings == QUICK.model_copy(update={"queue_seconds": pytest.approx(waited, abs=1e-6)})
+
+
+def test_an_ended_job_leaves_nothing_behind_that_does_not_expire(book: JobBook, redis_client: "Redis") -> None:
+    for end in (
+        lambda claim: book.succeed(claim, RESULT, QUICK),
+        lambda claim: book.fail(claim, ImageLostError("gone"), QUICK),
+        lambda claim: book.cancel(claim.job_id),
+    ):
+        end(claimed(book, book.create(a_job()).id))
+    book.cancel(book.create(a_job()).id)
+    assert [key for key in redis_client.scan_iter() if redis_client.ttl(key) < 0] == []
+
+
+# --- The bound of the queue ---
+
+
+def test_the_bound_of_the_queue_is_exact_among_many(book: JobBook, settings: ContractSettings) -> None:
+    def create(_: int) -> JobRecord | QueueFullError:
+        try:
+            return book.create(a_job())
+        except QueueFullError as full:
+            return full
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(create, range(50)))
+    created = [answer.id for answer in answers if isinstance(answer, JobRecord)]
+    refused = [answer for answer in answers if isinstance(answer, QueueFullError)]
+    assert (len(created), len(set(created)), len(refused)) == (settings.queue_limit, settings.queue_limit, 40)
+    assert all(full.retry_after_seconds for full in refused)
+    assert book.depth() == QueueDepth(queued=settings.queue_limit, running=0)
+
+
+def test_a_refused_job_leaves_nothing_behind(redis_client: "Redis", book: JobBook, settings: ContractSettings) -> None:
+    for _ in range(settings.queue_limit):
+        book.create(a_job())
+    before = sorted(redis_client.scan_iter())
+    with pytest.raises(QueueFullError):
+        book.create(a_job())
+    assert sorted(redis_client.scan_iter()) == before
+
+
+@pytest.mark.parametrize("leave", [JobBook.claim, JobBook.cancel, JobBook.forget])
+def test_a_job_that_no_longer_waits_frees_its_place(
+    book: JobBook, settings: ContractSettings, leave: Callable[[JobBook, str], object]
+) -> None:
+    first, *_ = [book.create(a_job()).id for _ in range(settings.queue_limit)]
+    leave(book, first)
+    book.create(a_job())
+    with pytest.raises(QueueFullError):
+        book.create(a_job())
+
+
+def test_depth_counts_those_that_wait_and_those_that_run(book: JobBook) -> None:
+    assert book.depth() == QueueDepth(queued=0, running=0)
+    one, two, _ = [book.create(a_job()).id for _ in range(3)]
+    claim = claimed(book, one)
+    claimed(book, two)
+    assert book.depth() == QueueDepth(queued=1, running=2)
+    book.succeed(claim, RESULT, QUICK)
+    assert book.depth() == QueueDepth(queued=1, running=1)
+
+
+# --- Taking a job back ---
+
+
+def test_a_forgotten_job_has_never_been(book: JobBook, redis_client: "Redis") -> None:
+    job_id = book.create(a_job()).id
+    book.forget(job_id)
+    with pytest.raises(JobNotFoundError):
+        book.get(job_id)
+    assert list(redis_client.scan_iter()) == []
+    assert book.claim(job_id) is None
+
+
+def test_a_claimed_job_is_not_forgotten(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    book.forget(claim.job_id)
+    assert book.get(claim.job_id) == claim.record
+    assert book.succeed(claim, RESULT, QUICK)
+
+
+def test_a_job_that_was_tried_before_is_not_forgotten(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    book.release(claim)
+    book.forget(claim.job_id)
+    assert book.get(claim.job_id).state is JobState.QUEUED
+
+
+# --- One owner ---
+
+
+def test_of_two_that_claim_at_once_one_gets_the_job(book: JobBook, settings: ContractSettings) -> None:
+    jobs = [book.create(a_job()).id for _ in range(settings.queue_limit)]
+    together = threading.Barrier(4)
+
+    def claim_all(_: int) -> list[Claim]:
+        claims = []
+        for job_id in jobs:
+            together.wait(30)
+            claims.append(book.claim(job_id))
+        return [claim for claim in claims if claim]
+
+    with ThreadPoolExecutor(4) as pool:
+        won = [claim for claims in pool.map(claim_all, range(4)) for claim in claims]
+    assert sorted(claim.job_id for claim in won) == sorted(jobs)
+    assert {claim.fence for claim in won} == {1}
+
+
+def test_a_second_ticket_of_a_running_job_is_dropped(book: JobBook) -> None:
+    first = claimed(book, book.create(a_job()).id)
+    assert book.claim(first.job_id) is None
+    assert book.get(first.job_id) == first.record
+    assert book.succeed(first, RESULT, QUICK)
+
+
+def test_a_ticket_of_an_ended_job_is_dropped(book: JobBook) -> None:
+    succeeded = claimed(book, book.create(a_job()).id)
+    book.succeed(succeeded, RESULT, QUICK)
+    canceled = book.create(a_job()).id
+    book.cancel(canceled)
+    for job_id in (succeeded.job_id, canceled, "no-such-job"):
+        assert book.claim(job_id) is None
+    assert book.get(succeeded.job_id).attempt == 1
+    assert book.get(canceled).attempt == 0
+
+
+def test_an_end_that_is_told_twice_counts_once(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    assert book.succeed(claim, RESULT, QUICK)
+    once = book.get(claim.job_id)
+    assert book.succeed(claim, RESULT, QUICK)
+    assert book.get(claim.job_id) == once
+
+
+def test_a_failed_job_does_not_succeed_afterwards(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    assert book.fail(claim, JobTimeoutError("It took too long."), QUICK)
+    failed = book.get(claim.job_id)
+    assert not book.succeed(claim, RESULT, QUICK)
+    assert book.get(claim.job_id) == failed
+
+
+def test_a_succeeded_job_does_not_fail_afterwards(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    assert book.succeed(claim, RESULT, QUICK)
+    assert not book.fail(claim, JobTimeoutError("It took too long."), QUICK)
+    assert book.get(claim.job_id).error is None
+
+
+# --- Workers that are lost ---
+
+
+def test_a_beating_worker_keeps_its_job(book: JobBook, settings: ContractSettings) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    end = time.monotonic() + 1.5 * settings.lost_after_seconds
+
+    def kept() -> bool:
+        assert book.beat(claim)
+        assert book.reap() == []
+        return time.monotonic() > end
+
+    until(kept)
+    assert book.get(claim.job_id).attempt == 1
+
+
+def test_the_job_of_a_silent_worker_waits_again(book: JobBook) -> None:
+    lost = claimed(book, book.create(a_job()).id)
+    until(lambda: book.reap() == [lost.job_id], what="the heartbeat to run out")
+    assert book.depth() == QueueDepth(queued=1, running=0)
+    assert book.get(lost.job_id).state is JobState.QUEUED
+    assert book.reap() == []
+
+    second = claimed(book, lost.job_id)
+    assert second.fence > lost.fence
+    assert second.record.attempt == 2
+
+
+def test_a_lost_job_can_be_claimed_before_it_is_reaped(book: JobBook, redis_client: "Redis") -> None:
+    lost = claimed(book, book.create(a_job()).id)
+    silence(redis_client, lost.job_id)
+    second = claimed(book, lost.job_id)
+    assert (second.fence, second.record.attempt) == (lost.fence + 1, 2)
+    assert book.depth() == QueueDepth(queued=0, running=1)
+    assert book.reap() == []
+
+
+def test_a_zombie_worker_cannot_commit(book: JobBook, redis_client: "Redis") -> None:
+    zombie = claimed(book, book.create(a_job()).id)
+    silence(redis_client, zombie.job_id)
+    book.reap()
+    second = claimed(book, zombie.job_id)
+    key = f"atelier:job:{zombie.job_id}"
+    before = redis_client.hgetall(key)
+
+    assert not book.beat(zombie)
+    assert not book.succeed(zombie, RESULT, QUICK)
+    assert not book.fail(zombie, ImageLostError("gone"), QUICK)
+    assert not book.release(zombie)
+    assert redis_client.hgetall(key) == before
+    assert book.succeed(second, RESULT, QUICK)
+    assert book.get(zombie.job_id).attempt == 2
+
+
+def test_a_zombie_cannot_commit_after_the_second_worker_has(book: JobBook, redis_client: "Redis") -> None:
+    zombie = claimed(book, book.create(a_job()).id)
+    silence(redis_client, zombie.job_id)
+    second = claimed(book, zombie.job_id)
+    book.fail(second, ImageLostError("gone"), QUICK)
+    assert not book.succeed(zombie, RESULT, QUICK)
+    assert not book.fail(zombie, ImageLostError("gone"), QUICK)
+    assert book.get(zombie.job_id).state is JobState.FAILED
+
+
+def test_a_zombies_beat_keeps_no_job_alive(book: JobBook, redis_client: "Redis") -> None:
+    zombie = claimed(book, book.create(a_job()).id)
+    silence(redis_client, zombie.job_id)
+    claimed(book, zombie.job_id)
+    silence(redis_client, zombie.job_id)
+    assert not book.beat(zombie)
+    assert book.reap() == [zombie.job_id]
+
+
+def test_a_worker_taken_for_lost_may_still_end_a_job_that_nobody_has_claimed(
+    book: JobBook, redis_client: "Redis"
+) -> None:
+    slow = claimed(book, book.create(a_job()).id)
+    silence(redis_client, slow.job_id)
+    assert book.reap() == [slow.job_id]
+    assert book.succeed(slow, RESULT, QUICK)
+    assert book.get(slow.job_id).state is JobState.SUCCEEDED
+    assert book.depth() == QueueDepth(queued=0, running=0)
+    assert book.claim(slow.job_id) is None
+
+
+def test_a_job_that_takes_its_workers_down_fails_when_it_is_reaped(
+    book: JobBook, redis_client: "Redis", settings: ContractSettings
+) -> None:
+    job_id = book.create(a_job()).id
+    for attempt in range(1, settings.attempts + 1):
+        last = claimed(book, job_id)
+        assert last.record.attempt == attempt
+        silence(redis_client, job_id)
+        assert book.reap() == ([job_id] if attempt < settings.attempts else [])
+    _assert_poisoned(book, last)
+
+
+def test_a_job_that_takes_its_workers_down_fails_when_it_is_claimed(
+    book: JobBook, redis_client: "Redis", settings: ContractSettings
+) -> None:
+    job_id = book.create(a_job()).id
+    for _ in range(settings.attempts):
+        last = claimed(book, job_id)
+        silence(redis_client, job_id)
+    assert book.claim(job_id) is None
+    _assert_poisoned(book, last)
+
+
+def _assert_poisoned(book: JobBook, last: Claim) -> None:
+    """Failed as poison, whole and for ever, whatever its last worker says."""
+    record = book.get(last.job_id)
+    assert record.state is JobState.FAILED
+    assert record.error is not None
+    assert record.error.code == "poison-job"
+    assert record.finished_at is not None
+    assert record.expires_at is not None
+    assert book.depth() == QueueDepth(queued=0, running=0)
+    assert not book.succeed(last, RESULT, QUICK)
+    assert not book.fail(last, ImageLostError("gone"), QUICK)
+    assert book.claim(last.job_id) is None
+    assert book.get(last.job_id) == record
+
+
+def test_a_released_job_waits_again_and_the_attempt_counts(book: JobBook, redis_client: "Redis") -> None:
+    first = claimed(book, book.create(a_job()).id)
+    assert book.release(first)
+    assert not redis_client.exists(f"atelier:heartbeat:{first.job_id}")
+    assert book.get(first.job_id).state is JobState.QUEUED
+    assert book.depth() == QueueDepth(queued=1, running=0)
+    assert not book.beat(first)
+    assert not book.release(first)
+    second = claimed(book, first.job_id)
+    assert (second.fence, second.record.attempt) == (3, 2)
+
+
+def test_an_attempt_that_the_worker_broke_off_does_not_count(book: JobBook, settings: ContractSettings) -> None:
+    job_id = book.create(a_job()).id
+    for _ in range(2 * settings.attempts):
+        assert book.release(claimed(book, job_id), counts=False)
+    assert claimed(book, job_id).record.attempt == 1
+
+
+def test_a_released_job_gets_its_ticket_at_the_next_round(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    assert book.waiting() == []
+    book.release(claim)
+    assert book.waiting() == [claim.job_id]
+
+
+def test_a_worker_taken_for_lost_takes_its_job_back_with_a_beat(book: JobBook, redis_client: "Redis") -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    silence(redis_client, claim.job_id)
+    assert book.reap() == [claim.job_id]
+    assert book.beat(claim)
+    assert book.get(claim.job_id).state is JobState.RUNNING
+    assert book.depth() == QueueDepth(queued=0, running=1)
+    assert book.claim(claim.job_id) is None
+    assert book.succeed(claim, RESULT, QUICK)
+
+
+def test_ids_without_a_job_leave_the_sets(book: JobBook, redis_client: "Redis") -> None:
+    running = claimed(book, book.create(a_job()).id)
+    waiting = book.create(a_job()).id
+    silence(redis_client, running.job_id)
+    redis_client.delete(f"atelier:job:{running.job_id}", f"atelier:job:{waiting}")
+    assert book.reap() == []
+    book.resubmitted(waiting)
+    assert book.depth() == QueueDepth(queued=0, running=0)
+
+
+# --- Canceling ---
+
+
+def test_a_waiting_job_is_canceled(book: JobBook) -> None:
+    job_id = book.create(a_job()).id
+    record = book.cancel(job_id)
+    assert record.state is JobState.CANCELED
+    assert record.finished_at is not None
+    assert book.depth() == QueueDepth(queued=0, running=0)
+    assert book.claim(job_id) is None
+
+
+def test_the_worker_of_a_canceled_job_can_write_nothing(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    assert book.beat(claim)
+    canceled = book.cancel(claim.job_id)
+    assert canceled.state is JobState.CANCELED
+    assert canceled.fence > claim.fence
+    assert not book.beat(claim)
+    assert not book.succeed(claim, RESULT, QUICK)
+    assert not book.fail(claim, ImageLostError("gone"), QUICK)
+    assert not book.release(claim)
+    assert book.get(claim.job_id) == canceled
+    assert book.depth() == QueueDepth(queued=0, running=0)
+
+
+def test_a_job_is_canceled_twice_without_harm(book: JobBook) -> None:
+    job_id = book.create(a_job()).id
+    once = book.cancel(job_id)
+    assert book.cancel(job_id) == once
+
+
+def test_an_ended_job_cannot_be_canceled(book: JobBook) -> None:
+    succeeded = claimed(book, book.create(a_job()).id)
+    book.succeed(succeeded, RESULT, QUICK)
+    with pytest.raises(JobFinishedError, match="succeeded"):
+        book.cancel(succeeded.job_id)
+    failed = claimed(book, book.create(a_job()).id)
+    book.fail(failed, ImageLostError("gone"), QUICK)
+    with pytest.raises(JobFinishedError, match="failed"):
+        book.cancel(failed.job_id)
+    assert book.get(succeeded.job_id).result == RESULT
+
+
+def test_an_unknown_job_cannot_be_canceled(book: JobBook, redis_client: "Redis") -> None:
+    with pytest.raises(JobNotFoundError):
+        book.cancel("no-such-job")
+    assert list(redis_client.scan_iter()) == []
+
+
+def test_of_an_end_and_a_cancellation_at_once_one_wins(book: JobBook) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(30):
+            claim = claimed(book, book.create(a_job()).id)
+            committing = pool.submit(book.succeed, claim, RESULT, QUICK)
+            canceling = pool.submit(book.cancel, claim.job_id)
+            finished = isinstance(canceling.exception(), JobFinishedError)
+            assert committing.result() is finished
+            expected = JobState.SUCCEEDED if finished else JobState.CANCELED
+            assert book.get(claim.job_id).state is expected
+
+
+# --- Expiry ---
+
+
+@pytest.fixture
+def hasty(redis_client: "Redis", settings: ContractSettings) -> JobBook:
+    """A book that keeps an ended job for a second, and its id for two more."""
+    return JobBook(redis_client, settings.model_copy(update={"result_seconds": 1, "tombstone_seconds": 2}))
+
+
+def test_an_ended_job_expires_and_is_forgotten_later(hasty: JobBook) -> None:
+    claim = claimed(hasty, hasty.create(a_job()).id)
+    hasty.succeed(claim, RESULT, QUICK)
+    _assert_expires(hasty, claim.job_id)
+
+
+def test_a_canceled_job_expires_and_is_forgotten_later(hasty: JobBook) -> None:
+    job_id = hasty.create(a_job()).id
+    hasty.cancel(job_id)
+    _assert_expires(hasty, job_id)
+
+
+def _assert_expires(book: JobBook, job_id: str) -> None:
+    until(lambda: _raises(JobExpiredError, book.get, job_id), what="the job to expire")
+    assert book.claim(job_id) is None
+    with pytest.raises(JobExpiredError):
+        book.cancel(job_id)
+    until(lambda: _raises(JobNotFoundError, book.get, job_id), what="the job to be forgotten")
+
+
+def _raises(error: type[Exception], function: Callable[[str], object], argument: str) -> bool:
+    try:
+        function(argument)
+    except AtelierError as raised:
+        return isinstance(raised, error)
+    return False
+
+
+def test_a_zombie_cannot_bring_an_expired_job_back(hasty: JobBook, redis_client: "Redis") -> None:
+    claim = claimed(hasty, hasty.create(a_job()).id)
+    hasty.cancel(claim.job_id)
+    until(lambda: _raises(JobExpiredError, hasty.get, claim.job_id), what="the job to expire")
+    assert not hasty.beat(claim)
+    assert not hasty.succeed(claim, RESULT, QUICK)
+    assert not hasty.release(claim)
+    hasty.resubmitted(claim.job_id)
+    assert not redis_client.exists(f"atelier:job:{claim.job_id}", "atelier:queued:stylize", "atelier:running:stylize")
+
+
+def test_jobs_that_have_not_ended_do_not_expire(hasty: JobBook, redis_client: "Redis") -> None:
+    waiting, running = hasty.create(a_job()).id, hasty.create(a_job()).id
+    claimed(hasty, running)
+    assert [redis_client.ttl(f"atelier:job:{job_id}") for job_id in (waiting, running)] == [-1, -1]
+
+
+# --- The reaper ---
+
+
+def test_one_reaper_leads(book: JobBook, redis_client: "Redis") -> None:
+    with ThreadPoolExecutor(8) as pool:
+        leads = list(pool.map(book.lead_reaping, [f"gateway-{number}" for number in range(8)]))
+    assert leads.count(True) == 1
+    leader = f"gateway-{leads.index(True)}"
+    redis_client.pexpire("atelier:reaper", 2000)
+    assert book.lead_reaping(leader)
+    assert redis_client.pttl("atelier:reaper") > 2000
+    assert not book.lead_reaping("another")
+
+
+def test_another_reaper_takes_over_from_one_that_is_gone(book: JobBook, redis_client: "Redis") -> None:
+    assert book.lead_reaping("first")
+    redis_client.pexpire("atelier:reaper", 50)
+    until(lambda: book.lead_reaping("second"), what="the lead")
+    assert not book.lead_reaping("first")
+
+
+def test_the_ticket_of_a_job_that_has_waited_for_long_must_be_there(book: JobBook, redis_client: "Redis") -> None:
+    old, new = book.create(a_job()).id, book.create(a_job()).id
+    assert book.waiting() == []
+    redis_client.zincrby("atelier:queued:stylize", -TICKET_GRACE_SECONDS - 1, old)
+    assert book.waiting() == [old]
+    book.resubmitted(old)
+    assert book.waiting() == []
+    assert new in redis_client.zrange("atelier:queued:stylize", 0, -1)
+
+
+def test_a_job_is_not_put_among_the_waiting_by_a_late_note_of_its_ticket(book: JobBook) -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    book.resubmitted(claim.job_id)
+    assert book.depth() == QueueDepth(queued=0, running=1)
+
+
+def test_pictures_are_in_use_until_their_jobs_end(book: JobBook) -> None:
+    waiting, running, done = ("1" * 64, "2" * 64, "3" * 64)
+    book.create(a_job(waiting))
+    book.create(a_job(waiting))
+    claimed(book, book.create(a_job(running)).id)
+    ended = claimed(book, book.create(a_job(done)).id)
+    assert book.contents_in_use() == {waiting, running, done}
+    book.succeed(ended, RESULT, QUICK)
+    assert book.contents_in_use() == {waiting, running}
+
+
+def test_a_picture_is_in_use_while_its_job_goes_to_and_fro(
+    book: JobBook, redis_client: "Redis", settings: ContractSettings
+) -> None:
+    job_id = book.create(a_job()).id
+    stop = threading.Event()
+
+    def to_and_fro() -> None:
+        tireless = JobBook(redis_client, settings.model_copy(update={"attempts": 10**6}))
+        while not stop.is_set():
+            assert tireless.release(claimed(tireless, job_id))
+
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(to_and_fro)
+        seen = [book.contents_in_use() for _ in range(300)]
+        stop.set()
+        moving.result()
+    assert all(contents == {"a" * 64} for contents in seen)
+
+
+# --- Workers ---
+
+
+def test_workers_are_there_while_they_say_so(book: JobBook) -> None:
+    assert book.workers() == []
+    book.announce_worker("b", 30)
+    book.announce_worker("a", 30)
+    assert book.workers() == ["a", "b"]
+    book.dismiss_worker("a")
+    book.dismiss_worker("never-seen")
+    assert book.workers() == ["b"]
+
+
+def test_a_worker_that_falls_silent_is_not_counted(book: JobBook) -> None:
+    book.announce_worker("silent", 0.05)
+    book.announce_worker("alive", 30)
+    until(lambda: book.workers() == ["alive"], what="the silent worker to go")
+
+
+# --- Redis in trouble ---
+
+EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
+    lambda book, _: book.create(a_job()),
+    lambda book, claim: book.forget(claim.job_id),
+    lambda book, claim: book.get(claim.job_id),
+    lambda book, claim: book.cancel(claim.job_id),
+    lambda book, _: book.depth(),
+    lambda book, claim: book.claim(claim.job_id),
+    lambda book, claim: book.beat(claim),
+    lambda book, claim: book.succeed(claim, RESULT, QUICK),
+    lambda book, claim: book.fail(claim, ImageLostError("gone"), QUICK),
+    lambda book, claim: book.release(claim),
+    lambda book, _: book.lead_reaping("me"),
+    lambda book, _: book.reap(),
+    lambda book, _: book.waiting(),
+    lambda book, _: book.contents_in_use(),
+    lambda book, claim: book.resubmitted(claim.job_id),
+    lambda book, _: book.announce_worker("me", 1),
+    lambda book, _: book.dismiss_worker("me"),
+    lambda book, _: book.workers(),
+]
+
+
+def test_a_redis_that_is_down_is_reported_soon(settings: ContractSettings) -> None:
+    now = datetime.now(UTC)
+    claim = Claim(JobRecord(id="1", state=JobState.RUNNING, request=a_job(), created_at=now, started_at=now), 1)
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with connect(url, patience_seconds=1) as client:
+        book = JobBook(client, settings)
+        for ask in EVERY_QUESTION:
+            start = time.monotonic()
+            with pytest.raises(QueueUnavailableError) as caught:
+                ask(book, claim)
+            assert time.monotonic() - start < 3
+            assert caught.value.retry_after_seconds
+            assert "127.0.0.1" not in str(caught.value)
+
+
+def test_every_question_is_asked_of_a_redis_that_is_down() -> None:
+    public = {name for name in vars(JobBook) if not name.startswith("_")}
+    assert {name for ask in EVERY_QUESTION for name in ask.__code__.co_names} >= public
+
+
+def test_a_redis_that_hangs_is_given_up(settings: ContractSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"redis://127.0.0.1:{deaf.getsockname()[1]}/0"
+        with connect(url, patience_seconds=0.5) as client:
+            start = time.monotonic()
+            with pytest.raises(QueueUnavailableError):
+                JobBook(client, settings).depth()
+            assert time.monotonic() - start < 5
+
+
+@pytest.fixture
+def full_redis(redis_client: "Redis") -> Iterator[Callable[[], Any]]:
+    """Lets Redis run out of memory."""
+    yield lambda: redis_client.config_set("maxmemory", 1)
+    redis_client.config_set("maxmemory", 0)
+
+
+def test_a_redis_out_of_memory_takes_no_job_and_keeps_those_it_has(
+    book: JobBook, full_redis: Callable[[], Any]
+) -> None:
+    known = book.create(a_job())
+    full_redis()
+    with pytest.raises(QueueUnavailableError):
+        book.create(a_job())
+    with pytest.raises(QueueUnavailableError):
+        book.claim(known.id)
+    assert book.get(known.id) == known
+    assert book.depth() == QueueDepth(queued=1, running=0)
+
+
+def test_a_job_can_be_taken_back_from_a_redis_out_of_memory(book: JobBook, full_redis: Callable[[], Any]) -> None:
+    job_id = book.create(a_job()).id
+    full_redis()
+    book.forget(job_id)
+    assert book.depth() == QueueDepth(queued=0, running=0)
+
+
+@pytest.fixture
+def lose_answer(redis_url: str, redis_client: "Redis") -> Iterator[tuple["Redis", threading.Event]]:
+    """A client, and an event after which the answer of its next script is lost: Redis has done it, nobody knows."""
+    lose = threading.Event()
+
+    class LossyConnection(Connection):
+        asked = ""
+
+        def send_command(self, *args: Any, **kwargs: Any) -> None:
+            self.asked = args[0]
+            super().send_command(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+        def read_response(self, *args: Any, **kwargs: Any) -> Any:
+            answer = super().read_response(*args, **kwargs)
+            if self.asked == "EVALSHA" and lose.is_set():
+                lose.clear()
+                raise RedisConnectionError("the answer is lost")
+            return answer
+
+    pool = ConnectionPool.from_url(
+        redis_url, connection_class=LossyConnection, decode_responses=True, retry=Retry(NoBackoff(), 1)
+    )
+    with Redis.from_pool(pool) as client:
+        yield client, lose
+
+
+def test_a_step_whose_answer_is_lost_is_taken_once(
+    lose_answer: tuple["Redis", threading.Event], settings: ContractSettings
+) -> None:
+    client, lose = lose_answer
+    book = JobBook(client, settings)
+
+    lose.set()
+    job_id = book.create(a_job()).id
+    assert book.depth() == QueueDepth(queued=1, running=0)
+
+    lose.set()
+    claim = claimed(book, job_id)
+    assert (claim.fence, claim.record.attempt) == (1, 1)
+
+    lose.set()
+    assert book.succeed(claim, RESULT, QUICK)
+    assert book.get(job_id).result == RESULT
+
+    canceled = book.create(a_job()).id
+    lose.set()
+    assert book.cancel(canceled).state is JobState.CANCELED
+
+    forgotten = book.create(a_job()).id
+    lose.set()
+    book.forget(forgotten)
+    assert book.depth() == QueueDepth(queued=0, running=0)
+    assert not lose.is_set()
+
+
+def test_the_last_place_is_given_even_if_the_answer_is_lost(
+    lose_answer: tuple["Redis", threading.Event], settings: ContractSettings
+) -> None:
+    client, lose = lose_answer
+    book = JobBook(client, settings.model_copy(update={"queue_limit": 1}))
+    lose.set()
+    assert book.create(a_job()).state is JobState.QUEUED
+    assert not lose.is_set()
+    assert book.depth() == QueueDepth(queued=1, running=0)
+
+
+def test_jobs_outlive_a_redis_that_crashes(settings: ContractSettings, tmp_path: Path) -> None:
+    with own_redis(tmp_path) as redis, connect(redis.url, patience_seconds=10) as client:
+        book = JobBook(client, settings)
+        waiting = book.create(a_job())
+        claim = claimed(book, book.create(a_job()).id)
+        redis.stop()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(book.succeed, claim, RESULT, QUICK)
+            redis.start()
+            assert asked.result()
+        assert book.get(claim.job_id).result == RESULT
+        assert book.get(waiting.id) == waiting
+        assert book.depth() == QueueDepth(queued=1, running=0)
+
+
+def test_a_book_is_kept_over_a_unix_socket(settings: ContractSettings, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with own_redis(tmp_path, "--unixsocket", str(path)), connect(f"unix://{path}", patience_seconds=2) as client:
+        book = JobBook(client, settings)
+        claim = claimed(book, book.create(a_job()).id)
+        assert book.succeed(claim, RESULT, QUICK)

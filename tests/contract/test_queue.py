@@ -1,0 +1,273 @@
+"""The queue: tickets that hold an id and nothing else, and come back when they are lost."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from contract.errors import JobNotFoundError, QueueFullError, QueueUnavailableError
+from contract.jobbook import TICKET_GRACE_SECONDS, JobBook, QueueDepth, connect
+from contract.jobs import JobState, Timings
+from contract.queue import STYLIZE_QUEUE, STYLIZE_TASK, celery_app, reap, send_ticket, submit
+from contract.settings import ContractSettings
+from tests.conftest import free_port
+from tests.contract.conftest import RESULT, a_job, claimed, own_redis, silence
+
+TICKETS = "atelier:stylize"
+
+
+@pytest.fixture
+def app(settings: ContractSettings) -> Iterator[Celery]:
+    with celery_app(settings) as app:
+        yield app
+
+
+@pytest.fixture
+def lost_app(settings: ContractSettings) -> Iterator[Celery]:
+    """Its broker does not answer."""
+    with celery_app(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}/0"})) as app:
+        yield app
+
+
+def _tickets(client: "Redis") -> list[str]:
+    """The jobs whose tickets lie in the queue, the next one first."""
+    return [_arguments(message)["job"] for message in reversed(_messages(client))]
+
+
+def _messages(client: "Redis") -> list[str]:
+    return cast(list[str], client.lrange(TICKETS, 0, -1))
+
+
+def _arguments(message: str) -> dict[str, Any]:
+    positional, keywords, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+    assert positional == []
+    assert isinstance(keywords, dict)
+    return keywords
+
+
+def _age(client: "Redis", job_id: str) -> None:
+    """The job has waited for longer than its ticket may be under way."""
+    client.zincrby("atelier:queued:stylize", -TICKET_GRACE_SECONDS - 1, job_id)
+
+
+# --- Submitting ---
+
+
+def test_a_submitted_job_is_written_down_and_has_a_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    record = submit(app, book, a_job())
+    assert book.get(record.id) == record
+    assert record.state is JobState.QUEUED
+    assert _tickets(redis_client) == [record.id]
+
+
+def test_a_ticket_holds_the_id_of_its_job_and_nothing_else(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    record = submit(app, book, a_job())
+    (raw,) = _messages(redis_client)
+    ticket = json.loads(raw)
+    assert _arguments(raw) == {"job": record.id}
+    assert ticket["content-type"] == "application/json"
+    assert (ticket["headers"]["task"], ticket["headers"]["id"]) == (STYLIZE_TASK, record.id)
+    assert record.request.content.sha256 not in raw + base64.b64decode(ticket["body"]).decode()
+
+
+def test_tickets_are_taken_in_the_order_in_which_they_came(app: Celery, book: JobBook) -> None:
+    submitted = [submit(app, book, a_job()).id for _ in range(3)]
+    with app.connection_for_read() as connection, connection.SimpleQueue(STYLIZE_QUEUE) as queue:
+        taken = []
+        for _ in submitted:
+            message = queue.get(timeout=10)
+            taken.append(message.payload[1]["job"])
+            message.ack()
+    assert taken == submitted
+
+
+def test_everything_in_redis_bears_our_name(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    submit(app, book, a_job())
+    assert [key for key in redis_client.scan_iter() if not key.startswith("atelier:")] == []
+
+
+def test_a_full_queue_takes_no_ticket(
+    app: Celery, book: JobBook, redis_client: "Redis", settings: ContractSettings
+) -> None:
+    for _ in range(settings.queue_limit):
+        submit(app, book, a_job())
+    with pytest.raises(QueueFullError):
+        submit(app, book, a_job())
+    assert len(_tickets(redis_client)) == settings.queue_limit
+
+
+def test_a_job_without_a_ticket_has_never_been(lost_app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    start = time.monotonic()
+    with pytest.raises(QueueUnavailableError) as caught:
+        submit(lost_app, book, a_job())
+    assert time.monotonic() - start < 5
+    assert caught.value.retry_after_seconds
+    assert "127.0.0.1" not in str(caught.value)
+    assert book.depth() == QueueDepth(queued=0, running=0)
+    assert list(redis_client.scan_iter()) == []
+
+
+def test_a_broker_out_of_memory_takes_no_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    job_id = book.create(a_job()).id
+    redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(QueueUnavailableError):
+            send_ticket(app, job_id)
+        book.forget(job_id)
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    with pytest.raises(JobNotFoundError):
+        book.get(job_id)
+
+
+def test_the_queue_works_again_when_redis_is_back(settings: ContractSettings, tmp_path: Path) -> None:
+    with own_redis(tmp_path) as redis, connect(redis.url, patience_seconds=1) as client:
+        book = JobBook(client, settings)
+        with celery_app(settings.model_copy(update={"redis_url": redis.url})) as app:
+            first = submit(app, book, a_job()).id
+            redis.stop()
+            with pytest.raises(QueueUnavailableError):
+                submit(app, book, a_job())
+            redis.start()
+            second = submit(app, book, a_job()).id
+            assert _tickets(client) == [first, second]
+            assert book.depth() == QueueDepth(queued=2, running=0)
+
+
+def test_tickets_go_over_a_unix_socket(settings: ContractSettings, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    unix = settings.model_copy(update={"redis_url": f"unix://{path}"})
+    with own_redis(tmp_path, "--unixsocket", str(path)), connect(unix.redis_url, patience_seconds=2) as client:
+        with celery_app(unix) as app:
+            record = submit(app, JobBook(client, unix), a_job())
+        assert _tickets(client) == [record.id]
+
+
+# --- Reaping ---
+
+
+def test_nothing_is_reaped_while_all_is_well(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    waiting = submit(app, book, a_job()).id
+    claimed(book, book.create(a_job()).id)
+    assert reap(app, book, redis_client) == 0
+    assert _tickets(redis_client) == [waiting]
+
+
+def test_a_lost_ticket_is_sent_again_once(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    job_id = submit(app, book, a_job()).id
+    redis_client.delete(TICKETS)
+    assert reap(app, book, redis_client) == 0  # it may still be under way
+    _age(redis_client, job_id)
+    assert reap(app, book, redis_client) == 1
+    assert _tickets(redis_client) == [job_id]
+    assert reap(app, book, redis_client) == 0
+    assert _tickets(redis_client) == [job_id]
+    redis_client.delete(TICKETS)
+    assert reap(app, book, redis_client) == 0  # the second one may be under way again
+
+
+def test_a_ticket_that_waits_in_the_queue_is_not_doubled(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    jobs = [submit(app, book, a_job()).id for _ in range(3)]
+    for job_id in jobs:
+        _age(redis_client, job_id)
+    assert reap(app, book, redis_client) == 0
+    assert _tickets(redis_client) == jobs
+
+
+def test_only_the_ticket_that_is_missing_is_sent_again(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    first = submit(app, book, a_job()).id
+    lost = book.create(a_job()).id
+    for job_id in (first, lost):
+        _age(redis_client, job_id)
+    assert reap(app, book, redis_client) == 1
+    assert _tickets(redis_client) == [first, lost]
+
+
+def test_the_job_of_a_lost_worker_gets_a_new_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    job_id = submit(app, book, a_job()).id
+    redis_client.delete(TICKETS)
+    claimed(book, job_id)
+    silence(redis_client, job_id)
+    assert reap(app, book, redis_client) == 1
+    assert _tickets(redis_client) == [job_id]
+    assert reap(app, book, redis_client) == 0
+
+
+def test_a_poisoned_job_gets_no_ticket(
+    app: Celery, book: JobBook, redis_client: "Redis", settings: ContractSettings
+) -> None:
+    job_id = book.create(a_job()).id
+    for _ in range(settings.attempts):
+        claimed(book, job_id)
+        silence(redis_client, job_id)
+    assert reap(app, book, redis_client) == 0
+    assert _tickets(redis_client) == []
+    assert book.get(job_id).state is JobState.FAILED
+
+
+def test_a_released_job_gets_a_new_ticket_after_the_grace(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    claim = claimed(book, book.create(a_job()).id)
+    book.release(claim)
+    _age(redis_client, claim.job_id)
+    assert reap(app, book, redis_client) == 1
+    assert _tickets(redis_client) == [claim.job_id]
+
+
+def test_a_ticket_too_many_does_no_harm(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    """A worker has taken the ticket and not yet claimed the job: to the reaper it looks lost."""
+    job_id = submit(app, book, a_job()).id
+    with app.connection_for_read() as connection, connection.SimpleQueue(STYLIZE_QUEUE) as queue:
+        taken = queue.get(timeout=10)
+        _age(redis_client, job_id)
+        assert reap(app, book, redis_client) == 1
+        claim = claimed(book, job_id)
+        taken.ack()
+        again = queue.get(timeout=10)
+        assert again.payload[1] == {"job": job_id}
+        assert book.claim(job_id) is None
+        again.ack()
+    assert book.succeed(claim, RESULT, Timings())
+    assert book.get(job_id).attempt == 1
+
+
+def test_a_reaper_that_cannot_send_tickets_tries_again(
+    app: Celery, lost_app: Celery, book: JobBook, redis_client: "Redis"
+) -> None:
+    job_id = book.create(a_job()).id
+    claimed(book, job_id)
+    silence(redis_client, job_id)
+    with pytest.raises(QueueUnavailableError):
+        reap(lost_app, book, redis_client)
+    assert book.get(job_id).state is JobState.QUEUED
+    _age(redis_client, job_id)
+    assert reap(app, book, redis_client) == 1
+    assert _tickets(redis_client) == [job_id]
+
+
+# --- Settings ---
+
+
+def test_celery_is_set_up_for_jobs_that_are_written_down_elsewhere(app: Celery, settings: ContractSettings) -> None:
+    conf: Any = app.conf
+    assert conf.task_acks_late is True
+    assert conf.task_reject_on_worker_lost is False
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.task_ignore_result is True
+    assert conf.result_backend is None
+    assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
+    assert conf.worker_enable_remote_control is False
+    assert conf.task_publish_retry is False
+    assert conf.broker_transport_options["visibility_timeout"] > settings.job_seconds
+    assert conf.broker_transport_options["global_keyprefix"] == "atelier:"
+
+
+def test_two_apps_in_one_process_keep_to_their_own_settings(settings: ContractSettings) -> None:
+    with celery_app(settings) as one, celery_app(settings.model_copy(update={"job_seconds": 10})) as other:
+        timeouts = [app.conf.broker_transport_options["visibility_timeout"] for app in (one, other)]
+    assert timeouts == [2 * settings.job_seconds, 20]

@@ -1,0 +1,47 @@
+"""The README says what is there."""
+
+import re
+from pathlib import Path
+
+from pydantic_settings import BaseSettings
+
+from atelier.settings import LauncherSettings
+from service.settings import ServiceSettings
+from trainer.settings import TrainerSettings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_in_the_table_and_nothing_else() -> None:
+    classes: list[type[BaseSettings]] = [LauncherSettings, ServiceSettings, TrainerSettings, WorkerSettings]
+    settings = {f"ATELIER_{name.upper()}" for kind in classes for name in kind.model_fields}
+    table = {name for line in README.splitlines() if line.startswith("| `ATELIER_") for name in _variables(line)}
+    assert table == settings
+
+
+def test_the_defaults_in_the_table_are_the_real_ones() -> None:
+    fields = {**LauncherSettings.model_fields, **ServiceSettings.model_fields, **WorkerSettings.model_fields}
+    checked = 0
+    for line in README.splitlines():
+        if not line.startswith("| `ATELIER_"):
+            continue
+        variables, defaults = _variables(line), re.findall(r"`([^`]+)`", line.split("|")[2])
+        for variable, default in zip(variables, defaults, strict=False):
+            field = fields.get(variable.removeprefix("ATELIER_").lower())
+            if field is not None and isinstance(field.default, int | float):
+                assert float(default) == float(field.default), variable
+                checked += 1
+    assert checked >= 18
+
+
+def test_the_tree_names_every_folder() -> None:
+    listed = set(re.findall(r"^([a-z]+)/ +", README, re.MULTILINE))
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    ignored = {"data", "runs", "build"} | {name for name in folders if name.endswith(".egg-info")}
+    assert folders - ignored == listed
+
+
+def _variables(line: str) -> list[str]:
+    return re.findall(r"`(ATELIER_[A-Z_]+)`", line.split("|")[1])

@@ -1,0 +1,149 @@
+"""The heartbeat, on a real Redis, with a job book of short patience: a claim is lost after a second."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from redis import Redis
+
+from contract.images import ImageRef, MediaType
+from contract.jobbook import Claim, JobBook
+from contract.jobs import JobState, StylizeJob
+from contract.settings import ContractSettings
+from contract.styles import StyleRef
+from tests.conftest import until
+from worker.heartbeat import EXIT_STUCK, Heartbeat
+
+
+@pytest.fixture
+def book(redis_client: "Redis", settings: ContractSettings) -> JobBook:
+    return JobBook(redis_client, settings)
+
+
+@contextmanager
+def beating(
+    book: JobBook,
+    settings: ContractSettings,
+    job_seconds: float = 60,
+    end_process: Callable[[int], None] = lambda _: None,
+) -> Iterator[Heartbeat]:
+    heartbeat = Heartbeat(
+        book,
+        "me",
+        beat_seconds=settings.heartbeat_seconds,
+        lost_after_seconds=settings.lost_after_seconds,
+        job_seconds=job_seconds,
+        end_process=end_process,
+    )
+    try:
+        yield heartbeat
+    finally:
+        heartbeat.stop()
+
+
+def claimed(book: JobBook) -> Claim:
+    content = ImageRef(sha256="0" * 64, bytes=1)
+    style = StyleRef(name="tiny", version=1)
+    record = book.create(StylizeJob(content=content, style=style, media_type=MediaType.PNG, quality=90))
+    claim = book.claim(record.id)
+    assert claim is not None
+    return claim
+
+
+def state(book: JobBook, claim: Claim) -> JobState:
+    return book.get(claim.job_id).state
+
+
+def until_the_next_beat(book: JobBook) -> None:
+    book.dismiss_worker("me")
+    until(lambda: book.workers() == ["me"], 10, "the next beat")
+
+
+def test_a_claim_is_kept_for_longer_than_a_silent_one_would_last(book: JobBook, settings: ContractSettings) -> None:
+    kept, silent = claimed(book), claimed(book)
+    with beating(book, settings) as heartbeat, heartbeat.keep(kept) as keeping:
+        until(lambda: silent.job_id in book.reap(), 10, "the silent claim to be lost")
+        ends = time.monotonic() + settings.lost_after_seconds
+        until(lambda: time.monotonic() > ends or state(book, kept) is not JobState.RUNNING, 10)
+        assert book.reap() == []
+        assert state(book, kept) is JobState.RUNNING
+        assert keeping.holds()
+
+
+def test_a_claim_that_is_no_longer_kept_is_lost(book: JobBook, settings: ContractSettings) -> None:
+    claim = claimed(book)
+    with beating(book, settings) as heartbeat:
+        with heartbeat.keep(claim):
+            pass
+        until(lambda: claim.job_id in book.reap(), 10, "the claim to be lost")
+
+
+def test_work_on_a_canceled_job_is_no_longer_wanted(book: JobBook, settings: ContractSettings) -> None:
+    canceled, other = claimed(book), claimed(book)
+    with (
+        beating(book, settings) as heartbeat,
+        heartbeat.keep(canceled) as keeping,
+        heartbeat.keep(other) as keeping_other,
+    ):
+        assert keeping.holds()
+        book.cancel(canceled.job_id)
+        until(lambda: not keeping.holds(), 10, "the worker to hear of it")
+        assert keeping_other.holds()
+
+
+def test_work_on_a_job_that_another_worker_has_taken_is_no_longer_wanted(
+    book: JobBook, settings: ContractSettings
+) -> None:
+    claim = claimed(book)
+    book.release(claim)
+    assert book.claim(claim.job_id) is not None
+    with beating(book, settings) as heartbeat, heartbeat.keep(claim) as keeping:
+        until(lambda: not keeping.holds(), 10, "the worker to hear of it")
+    assert state(book, claim) is JobState.RUNNING
+
+
+def test_a_job_that_takes_too_long_is_failed_and_the_process_ends(book: JobBook, settings: ContractSettings) -> None:
+    codes: list[int] = []
+    stuck = claimed(book)
+    with beating(book, settings, job_seconds=1, end_process=codes.append) as heartbeat, heartbeat.keep(stuck):
+        heartbeat.ready()
+        until(lambda: bool(codes), 10, "the end of the process")
+    record = book.get(stuck.job_id)
+    assert codes[0] == EXIT_STUCK
+    assert record.state is JobState.FAILED
+    assert record.error is not None
+    assert record.error.code == "job-timeout"
+
+
+def test_the_neighbours_of_a_stuck_job_go_back_into_the_queue(book: JobBook, settings: ContractSettings) -> None:
+    codes: list[int] = []
+    with beating(book, settings, job_seconds=1, end_process=codes.append) as heartbeat:
+        heartbeat.ready()
+        stuck = claimed(book)
+        with heartbeat.keep(stuck):
+            for _ in range(2):
+                until_the_next_beat(book)
+            neighbour = claimed(book)
+            with heartbeat.keep(neighbour):
+                until(lambda: bool(codes), 10, "the end of the process")
+                assert state(book, neighbour) is JobState.QUEUED
+                assert book.workers() == []
+    assert state(book, stuck) is JobState.FAILED
+
+
+def test_a_worker_is_announced_when_it_is_ready_and_dismissed_when_it_stops(
+    book: JobBook, settings: ContractSettings
+) -> None:
+    with beating(book, settings) as heartbeat:
+        assert book.workers() == []
+        heartbeat.ready()
+        assert book.workers() == ["me"]
+    assert book.workers() == []
+
+
+def test_a_worker_that_beats_stays_announced(book: JobBook, settings: ContractSettings, redis_client: "Redis") -> None:
+    with beating(book, settings) as heartbeat:
+        heartbeat.ready()
+        redis_client.flushall()
+        until(lambda: book.workers() == ["me"], 10, "the next beat")
