@@ -46,8 +46,10 @@ class Checkpoint:
     def generator(self) -> Generator:
         """The network in evaluation mode, float32, with this trunk's weights.
 
-        Raises CheckpointError when weights are missing, left over or of another shape.
+        Raises CheckpointError when weights are missing, left over, of another shape or no numbers.
         """
+        if not all(bool(tensor.isfinite().all()) for tensor in (*self.trunk.values(), self.styles)):
+            raise CheckpointError("Some weights are not finite numbers: the training that made them diverged.")
         generator = Generator(self.config)
         try:
             generator.trunk.load_state_dict({name: tensor.float() for name, tensor in self.trunk.items()})
@@ -147,6 +149,7 @@ def read(path: Path, name: str) -> Checkpoint:
         bank = Checkpoint.from_bytes(data)
         if name and name not in bank.names:
             raise CheckpointError(f"The bank has no row {name!r}; it has {', '.join(bank.names)}.")
+        bank.generator()  # raises when the weights do not fit
         return bank
     if not name:
         raise CheckpointError("A generator of pytorch/examples does not say what its style is called: name it.")
@@ -273,6 +276,9 @@ def vector_of(checkpoint: Checkpoint, name: str) -> bytes:
 def style_vector(data: bytes) -> Tensor:
     """The style vector [S] of such a file. Raises CheckpointError."""
     try:
-        return safetensors.torch.load(data)["style"]
+        style = safetensors.torch.load(data)["style"]
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"This is not the file of a style vector: {_first_line(error)}") from error
+    if style.ndim != 1:
+        raise CheckpointError(f"A style vector is one row of numbers, and this file holds {tuple(style.shape)}.")
+    return style

@@ -36,9 +36,12 @@ class Photographs:
 
 
 def load(path: Path) -> Image.Image:
-    """The picture, upright, in RGB."""
-    with Image.open(path) as picture:
-        return ImageOps.exif_transpose(picture).convert("RGB")
+    """The picture, upright, in RGB. Raises SettingsError that names the file when it cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise SettingsError(f"{path} cannot be read as a picture: mend it or take it away.") from error
 
 
 def random_crop(picture: Image.Image, size: int, draw: np.random.Generator) -> Tensor:

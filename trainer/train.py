@@ -34,6 +34,8 @@ from trainer.perceptual import Descriptor, LossConfig, Losses, PerceptualLoss
 from trainer.settings import TrainerSettings
 
 CALIBRATION_PHOTOGRAPHS = 16
+CALIBRATION_BATCH = 2**32 - 1
+"""The number of a batch that no run trains on."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,19 @@ class BankTraining:
         total = losses.total.mean()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        figures = {"total": total.item(), **_means_over_rows(losses, rows)}
+        if not (math.isfinite(figures["total"]) and self._gradients_are_finite()):
+            # Before the weights are touched, so that what is saved can be gone on from.
+            raise AtelierError(
+                f"The losses are no longer numbers after iteration {self.iteration}: lower --learning-rate."
+            )
         self.optimizer.step()
         self.iteration += 1
-        figures = {"total": total.item(), **_means_over_rows(losses, rows)}
-        if not math.isfinite(figures["total"]):
-            raise AtelierError(
-                f"The losses are no longer numbers at iteration {self.iteration}: lower --learning-rate."
-            )
         return figures
+
+    def _gradients_are_finite(self) -> bool:
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        return bool(torch.isfinite(nn.utils.get_total_norm(gradients)))
 
     def state(self) -> dict[str, Any]:
         return {
@@ -164,6 +171,14 @@ class Run:
         state = self.folder / "state.pt"
         if state.exists():
             self.training.restore(torch.load(state, map_location=self.training.device, weights_only=True))
+        self._trim_log()
+
+    def _trim_log(self) -> None:
+        """Takes out what was logged after the state that the run goes on from: it will be logged again."""
+        log = self.folder / "losses.jsonl"
+        if log.exists():
+            lines = log.read_text().splitlines(keepends=True)[: self.training.iteration]
+            write_atomically(log, lambda path: path.write_text("".join(lines)))
 
     def train(self, progress: Callable[[int, dict[str, float]], None]) -> None:
         """Trains to the end or until ``stop_requested``; the last state is saved either way."""
@@ -282,7 +297,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     photographs = Photographs(content, config.seed)
     descriptor = Descriptor(vgg, config.loss.layers).to(device).to(memory_format=torch.channels_last)
-    descriptor.calibrate(photographs.batch(-1 % 2**32, CALIBRATION_PHOTOGRAPHS, config.size).to(device))
+    descriptor.calibrate(photographs.batch(CALIBRATION_BATCH, CALIBRATION_PHOTOGRAPHS, config.size).to(device))
     loss = PerceptualLoss(descriptor, config.loss).with_styles(
         [_long_side(load(path), config.style_size).to(device) for path in styles]
     )
