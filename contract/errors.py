@@ -23,6 +23,7 @@
     ├── JobFinishedError           too late to cancel
     ├── BusyError                  try again later, nothing is lost
     │   ├── QueueFullError
+    │   ├── TooManyUploadsError        as many bodies are coming in as may
     │   ├── QueueUnavailableError      Redis does not answer
     │   └── StoreUnavailableError      pictures or styles cannot be written or read
     ├── JobError                   how a job fails after it was accepted
@@ -169,6 +170,11 @@ class BusyError(AtelierError):
 class QueueFullError(BusyError):
     code = "queue-full"
     title = "The queue is full"
+
+
+class TooManyUploadsError(BusyError):
+    code = "too-many-uploads"
+    title = "Too many uploads are under way"
 
 
 class QueueUnavailableError(BusyError):

@@ -29,6 +29,16 @@ class MediaType(StrEnum):
         return "jpg" if self is MediaType.JPEG else self.value.removeprefix("image/")
 
 
+def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """(width, height) with the proportions of ``size`` and this long side, in whole pixels.
+
+    The gateway holds against its limits what the worker makes, so both must round alike.
+    """
+    longest = max(size)
+    width, height = (max(1, round(side * long_side / longest)) for side in size)
+    return width, height
+
+
 class ImageRef(BaseModel):
     """A picture in the store, by the SHA-256 of its bytes."""
 

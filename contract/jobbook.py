@@ -30,7 +30,6 @@ from contract.jobs import JobFailure, JobRecord, JobResult, JobState, StylizeJob
 from contract.settings import ContractSettings
 
 PREFIX = "atelier:"
-WORKERS = PREFIX + "workers"
 REAPER_SECONDS = 5
 TICKET_GRACE_SECONDS = 10
 """How long the ticket of a waiting job may be under way before it is missed."""
@@ -70,6 +69,12 @@ def connect(url: str, *, patience_seconds: float) -> Redis:
         retry=Retry(ExponentialBackoff(cap=2.0, base=0.05), retries),
         **over_network,
     )
+
+
+def redis_time(client: Redis) -> float:
+    """Seconds since 1970 by Redis's clock, the only one that counts."""
+    seconds, microseconds = client.time()
+    return seconds + microseconds / 1e6
 
 
 @contextmanager
@@ -204,7 +209,7 @@ class JobBook:
     def waiting(self) -> list[str]:
         """Jobs that have waited so long that their ticket must be in the queue."""
         with queue_errors():
-            deadline = self._now() - TICKET_GRACE_SECONDS
+            deadline = redis_time(self._redis) - TICKET_GRACE_SECONDS
             return cast(list[str], self._redis.zrangebyscore(_set("queued"), "-inf", deadline))
 
     def contents_in_use(self) -> set[str]:
@@ -221,28 +226,6 @@ class JobBook:
     def resubmitted(self, job_id: str) -> None:
         """Notes that the ticket of a waiting job has been sent again."""
         self._run("RESUBMITTED", job_id)
-
-    # --- Workers ---
-
-    def announce_worker(self, worker: str, seconds: float) -> None:
-        """Says that a worker is ready for jobs, for this long."""
-        with queue_errors():
-            self._redis.zadd(WORKERS, {worker: self._now() + seconds})
-
-    def dismiss_worker(self, worker: str) -> None:
-        with queue_errors():
-            self._redis.zrem(WORKERS, worker)
-
-    def workers(self) -> list[str]:
-        """The workers that are ready for jobs."""
-        with queue_errors():
-            now = self._now()
-            self._redis.zremrangebyscore(WORKERS, "-inf", now)
-            return sorted(cast(list[str], self._redis.zrangebyscore(WORKERS, now, "+inf")))
-
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return seconds + microseconds / 1e6
 
     def _requeue(self, job_id: str) -> str:
         return cast(

@@ -5,9 +5,10 @@ delivered twice at any time, and nothing comes of it.
 """
 
 import json
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
-from celery import Celery
+from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
@@ -71,48 +72,66 @@ def celery_app(settings: ContractSettings) -> Celery:
     return app
 
 
-def submit(app: Celery, book: JobBook, request: StylizeJob) -> JobRecord:
-    """Writes the job down, then sends its ticket; when that fails, the job has never been.
+class JobQueue:
+    """The job book's records and Celery's tickets, kept together."""
 
-    Raises QueueFullError, QueueUnavailableError.
-    """
-    record = book.create(request)
-    try:
-        send_ticket(app, record.id)
-    except QueueUnavailableError:
-        book.forget(record.id)
-        raise
-    return record
+    def __init__(self, app: Celery, book: JobBook, client: Redis) -> None:
+        self._app = app
+        self._book = book
+        self._redis = client
+
+    def submit(self, request: StylizeJob) -> JobRecord:
+        """Writes the job down, then sends its ticket; when that fails, the job is taken back.
+
+        Raises QueueFullError, QueueUnavailableError. When Redis goes away in the very middle, so that nothing can be
+        taken back, the job may still be done: for a client that has been told to try again.
+        """
+        record = self._book.create(request)
+        try:
+            self._send_ticket(record.id)
+        except QueueUnavailableError:
+            self._book.forget(record.id)
+            raise
+        return record
+
+    def reap(self) -> int:
+        """Sends again the tickets of jobs whose worker, or whose ticket, was lost; how many they were."""
+        missing = self._book.reap()
+        waiting = [job_id for job_id in self._book.waiting() if job_id not in missing]
+        if waiting:
+            tickets = self._tickets()
+            missing += [job_id for job_id in waiting if job_id not in tickets]
+        for job_id in missing:
+            self._send_ticket(job_id)
+            self._book.resubmitted(job_id)
+        return len(missing)
+
+    def _send_ticket(self, job_id: str) -> None:
+        try:
+            self._app.send_task(STYLIZE_TASK, kwargs={"job": job_id}, queue=STYLIZE_QUEUE, task_id=job_id, retry=False)
+        except (OperationalError, OSError, RedisError) as error:
+            raise QueueUnavailableError(
+                f"The queue does not take jobs ({type(error).__name__}); try again in a moment.", retry_after_seconds=5
+            ) from error
+
+    def _tickets(self) -> set[str]:
+        """The jobs whose tickets are in the queue, not taken by any worker."""
+        with queue_errors():
+            messages = cast(list[str], self._redis.lrange(PREFIX + STYLIZE_QUEUE, 0, -1))
+        return {json.loads(message)["headers"]["id"] for message in messages}
 
 
-def send_ticket(app: Celery, job_id: str) -> None:
-    """Raises QueueUnavailableError when Redis does not take it."""
-    try:
-        app.send_task(STYLIZE_TASK, kwargs={"job": job_id}, queue=STYLIZE_QUEUE, task_id=job_id, retry=False)
-    except (OperationalError, OSError, RedisError) as error:
-        raise QueueUnavailableError(
-            f"The queue does not take jobs ({type(error).__name__}); try again in a moment.", retry_after_seconds=5
-        ) from error
+def on_progress(app: Celery, seconds: float, progressed: Callable[[], None]) -> None:
+    """Has the consumer of a worker say every so often that it is running: from its own loop, so it is true."""
 
+    class Progress(bootsteps.StartStopStep):
+        requires = ("celery.worker.consumer.tasks:Tasks",)
 
-def reap(app: Celery, book: JobBook, client: Redis) -> int:
-    """Sends again the tickets of jobs whose worker, or whose ticket, was lost; how many they were."""
-    missing = book.reap()
-    waiting = [job_id for job_id in book.waiting() if job_id not in missing]
-    if waiting:
-        tickets = _tickets(client)
-        missing += [job_id for job_id in waiting if job_id not in tickets]
-    for job_id in missing:
-        send_ticket(app, job_id)
-        book.resubmitted(job_id)
-    return len(missing)
+        def start(self, consumer: Any) -> None:
+            progressed()
+            consumer.timer.call_repeatedly(seconds, progressed)
 
-
-def _tickets(client: Redis) -> set[str]:
-    """The jobs whose tickets are in the queue, not taken by any worker."""
-    with queue_errors():
-        messages = cast(list[str], client.lrange(PREFIX + STYLIZE_QUEUE, 0, -1))
-    return {json.loads(message)["headers"]["id"] for message in messages}
+    app.steps["consumer"].add(Progress)
 
 
 def _broker_url(redis_url: str) -> str:

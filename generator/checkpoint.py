@@ -63,8 +63,12 @@ class Checkpoint:
         return generator.eval()
 
     def half(self) -> "Checkpoint":
-        """The same bank with its trunk in float16: half the file; the style vectors stay in float32."""
-        trunk = {name: t.half() if t.is_floating_point() else t for name, t in self.trunk.items()}
+        """The same bank with its convolutions in float16: half the file.
+
+        Style vectors stay in float32, and so do running averages, which may be larger than float16 can say.
+        """
+        kept = ("running_mean", "running_var", "num_batches_tracked")
+        trunk = {name: t if name.endswith(kept) else t.half() for name, t in self.trunk.items()}
         return Checkpoint(self.config, trunk, self.names, self.styles)
 
     def to_bytes(self) -> bytes:

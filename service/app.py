@@ -17,26 +17,33 @@ from types import FrameType
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from redis import Redis, RedisError
 
 from contract.errors import AtelierError, SettingsError
 from contract.images import ImageStore
 from contract.jobbook import REAPER_SECONDS, JobBook, connect
 from contract.logs import configure_logs
-from contract.queue import celery_app, reap
+from contract.presence import Presence
+from contract.queue import JobQueue, celery_app
 from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleStore
 from contract.watch import connect_async
 from service import problems
-from service.routes import Gateway, router
+from service.gateway import Gateway
+from service.guard import BodyGuard
+from service.routes import router
 from service.settings import ServiceSettings
-from service.uploads import BodyGuard
 
 log = structlog.get_logger()
 
 REDIS_PATIENCE_SECONDS = 3
 SWEEP_SECONDS = 600
 GRACEFUL_SECONDS = 10
+HOUSEKEEPING_SECONDS = 3
+"""How long the end waits for housekeeping; with the requests' time it must be less than the launcher's patience."""
+PROBES = ("/livez", "/readyz")
+"""Asked every few seconds, so the access log leaves them out."""
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -50,7 +57,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         housekeeping.start()
         yield
         stopped.set()
-        await asyncio.to_thread(housekeeping.join, GRACEFUL_SECONDS)
+        await asyncio.to_thread(housekeeping.join, HOUSEKEEPING_SECONDS)
         await gateway.waiting.aclose()
         gateway.redis.close()
 
@@ -68,6 +75,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 
 def _gateway(settings: ServiceSettings) -> Gateway:
     client = connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS)
+    _check_memory_policy(client)
+    book = JobBook(client, settings)
     storage = open_storage(settings.store_url)
     styles = StyleStore(storage)
     for card in styles.install(StyleStore(open_storage(str(settings.builtin_styles)))):
@@ -76,12 +85,24 @@ def _gateway(settings: ServiceSettings) -> Gateway:
         settings=settings,
         redis=client,
         waiting=connect_async(settings.redis_url, max_connections=settings.max_waiting),
-        queue=celery_app(settings),
-        book=JobBook(client, settings),
+        queue=JobQueue(celery_app(settings), book, client),
+        book=book,
+        workers=Presence(client, "worker"),
         images=ImageStore(storage),
         styles=styles,
+        uploads=asyncio.Semaphore(settings.max_uploads),
         stopping=asyncio.Event(),
     )
+
+
+def _check_memory_policy(client: Redis) -> None:
+    """A Redis that evicts keys, be it those that expire, forgets jobs without a word; a managed one may not tell."""
+    try:
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy") or ""
+    except RedisError:
+        return
+    if policy not in ("", "noeviction"):
+        log.warning("redis may evict jobs: set its maxmemory-policy to noeviction", policy=policy)
 
 
 def _keep_house(gateway: Gateway, stopped: threading.Event) -> None:
@@ -92,7 +113,7 @@ def _keep_house(gateway: Gateway, stopped: threading.Event) -> None:
         try:
             if not gateway.book.lead_reaping(me):
                 continue
-            if again := reap(gateway.queue, gateway.book, gateway.redis):
+            if again := gateway.queue.reap():
                 log.warning("jobs put back into the queue", jobs=again)
             if ticks % (SWEEP_SECONDS // REAPER_SECONDS) == 0:
                 _sweep(gateway)
@@ -138,7 +159,7 @@ def main() -> None:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.access").addFilter(lambda line: not any(probe in line.getMessage() for probe in PROBES))
     try:
         Server(config).run()
     except OSError as error:

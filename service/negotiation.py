@@ -67,8 +67,9 @@ class Prefer:
     """The preferences that we know: how long to wait for the picture, in seconds."""
 
     wait_seconds: float
-    applied: str | None
-    """The value of ``Preference-Applied``, if any preference was."""
+    respond_async: bool = False
+    waits_as_asked: bool = False
+    """Whether the time is the client's wish, and not the default."""
 
     @classmethod
     def parse(cls, headers: list[str], *, default_seconds: float, max_seconds: float) -> "Prefer":
@@ -81,11 +82,16 @@ class Prefer:
                 respond_async = True
             elif name == "wait" and wait is None and value.isdecimal() and len(value) < 10:
                 wait = min(float(value), max_seconds)
-        applied = ["respond-async"] if respond_async else []
         if wait is not None:
-            applied.append(f"wait={wait:g}")
-            return cls(wait, ", ".join(applied))
-        return cls(0.0 if respond_async else default_seconds, ", ".join(applied) or None)
+            return cls(wait, respond_async, waits_as_asked=True)
+        return cls(0.0 if respond_async else default_seconds, respond_async)
+
+    def applied(self, *, accepted: bool) -> str | None:
+        """The value of ``Preference-Applied``, if any preference was. ``accepted``: the answer is 202."""
+        names = ["respond-async"] if self.respond_async and accepted else []
+        if self.waits_as_asked:
+            names.append(f"wait={self.wait_seconds:g}")
+        return ", ".join(names) or None
 
 
 def _parse_range(member: str) -> Range | None:

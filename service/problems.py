@@ -37,9 +37,12 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.ResultNotReadyError: HTTPStatus.CONFLICT,
     errors.JobFinishedError: HTTPStatus.CONFLICT,
     errors.BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.JobError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.JobCanceledError: HTTPStatus.CONFLICT,
     errors.OutOfMemoryError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.CheckpointError: HTTPStatus.INTERNAL_SERVER_ERROR,  # of a style in the store: whoever asks cannot help it
     errors.StyleExistsError: HTTPStatus.CONFLICT,
+    errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """Errors that are not named here have the status of the class that they derive from."""
 
@@ -48,11 +51,20 @@ def _tree(kind: type[AtelierError]) -> list[type[AtelierError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
 
 
+def leaves(kind: type[AtelierError]) -> list[type[AtelierError]]:
+    """The errors under this one that are raised; the others only give them a family."""
+    return [below for below in _tree(kind) if not below.__subclasses__()]
+
+
 BY_CODE = {kind.code: kind for kind in _tree(AtelierError)}
 
 
 def status_of(kind: type[AtelierError]) -> HTTPStatus:
     return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
+
+
+def type_of(kind: type[AtelierError]) -> str:
+    return f"/problems#{kind.code}"
 
 
 def problem(
@@ -66,7 +78,7 @@ def problem(
     """The answer for one kind of failure. ``extensions`` are further members of the document."""
     status = status_of(kind)
     body = {
-        "type": f"/problems#{kind.code}",
+        "type": type_of(kind),
         "title": kind.title,
         "status": status.value,
         "detail": detail,

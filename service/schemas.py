@@ -27,7 +27,10 @@ class StylizeOptions(BaseModel):
     )
     size: Annotated[
         int | None,
-        Field(ge=MIN_SIDE, description="The long side of the result in pixels; default: that of the photograph."),
+        Field(
+            ge=MIN_SIDE,
+            description="The long side of the result in pixels; default: the photograph's own, up to the pixel limit.",
+        ),
     ] = None
     format: Annotated[
         Format | None, Field(description="The format of the result; it wins over `Accept`. Default: the photograph's.")
@@ -114,7 +117,7 @@ class ProblemItem(BaseModel):
 class Problem(BaseModel):
     """RFC 9457."""
 
-    type: str
+    type: Annotated[str, Field(description="`/problems#code`: all of them are listed at `/problems`.")]
     title: str
     status: int
     detail: str
@@ -122,11 +125,34 @@ class Problem(BaseModel):
     errors: list[ProblemItem] = []
 
 
+class ProblemKind(BaseModel):
+    """One way in which a request may fail: what its problem documents have in common."""
+
+    type: str
+    code: Annotated[str, Field(description="For programs; it never changes.")]
+    title: str
+    status: int
+
+
+class ProblemList(BaseModel):
+    problems: list[ProblemKind]
+
+
+class Checks(BaseModel):
+    """`redis`, `store` and `workers` decide: each must be `ok`. `styles` and `queue` only inform."""
+
+    redis: Annotated[str, Field(description="Decides. `ok`, or what is wrong.")]
+    store: Annotated[str, Field(description="Decides. `ok`, or what is wrong.")]
+    workers: Annotated[str, Field(description="Decides. `ok` when at least one worker is ready.")]
+    styles: Annotated[str, Field(description="A hint. `ok`, or that there is none yet.")]
+    queue: Annotated[str, Field(description="For information.", examples=["3 waiting, 1 running"])]
+
+
 class Readiness(BaseModel):
     """Whether the service can do its work now, and what is missing."""
 
     ready: bool
-    checks: dict[str, str]
+    checks: Checks
 
 
 class Liveness(BaseModel):
@@ -142,3 +168,4 @@ class Index(BaseModel):
     openapi: str = "/openapi.json"
     stylize: str = "/stylize"
     styles: str = "/styles"
+    problems: str = "/problems"

@@ -12,8 +12,12 @@ class ServiceSettings(ContractSettings):
     """The port to listen on."""
     max_body_megabytes: float = Field(default=32.0, gt=0)
     """The largest request body."""
+    max_uploads: int = Field(default=64, ge=1)
+    """Uploads that may come in at once; one more is answered 503. Each may hold ``max_body_megabytes`` of memory."""
+    max_upload_megapixels: float = Field(default=50.0, gt=0)
+    """The largest picture that is taken, to be decoded."""
     max_megapixels: float = Field(default=16.0, gt=0)
-    """The largest picture, in and out."""
+    """The largest result. A larger photograph is scaled down to it."""
     max_side: int = Field(default=16_383, ge=16)
     """The longest side of a picture, in and out, in pixels (WebP ends at 16,383)."""
     upload_idle_seconds: float = Field(default=15, gt=0)
@@ -25,4 +29,5 @@ class ServiceSettings(ContractSettings):
     max_wait_seconds: float = Field(default=60, ge=0)
     """The longest that a client may ask to wait."""
     max_waiting: int = Field(default=1000, ge=1)
-    """Requests that may wait at once; each holds a connection to Redis."""
+    """Connections to Redis for requests that wait. Further requests wait for one that is free, and are answered 202
+    when their time runs out before."""

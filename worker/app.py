@@ -5,7 +5,6 @@ python -m worker.app
 
 import os
 import signal
-import socket
 import sys
 import threading
 from concurrent.futures import CancelledError
@@ -18,6 +17,8 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown
 from contract.errors import (
     AtelierError,
     InternalError,
+    JobExpiredError,
+    JobNotFoundError,
     OutOfMemoryError,
     QueueUnavailableError,
     StoreUnavailableError,
@@ -26,7 +27,8 @@ from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook, connect
 from contract.jobs import JobResult
 from contract.logs import configure_logs
-from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app
+from contract.presence import Presence, process_name
+from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app, on_progress
 from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleSource, StyleStore
@@ -34,6 +36,7 @@ from generator.checkpoint import style_vector
 from worker.batcher import Batcher
 from worker.engine import TorchEngine, TrunkCache, choose_device
 from worker.heartbeat import Heartbeat, Keeping
+from worker.isolation import Isolation
 from worker.settings import WorkerSettings
 from worker.stylizer import Stopwatch, Stylizer
 
@@ -47,48 +50,62 @@ class Worker:
     """What one worker process is made of."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = process_name(os.getpid())
         self.attempts = settings.attempts
+        device = choose_device(settings.device)
         storage = open_storage(settings.store_url)
         self.styles = StyleStore(storage)
         self.styles.install(StyleStore(open_storage(str(settings.builtin_styles))))
-        self.book = JobBook(connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS), settings)
+        client = connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS)
+        self.book = JobBook(client, settings)
+        self.presence = Presence(client, "worker")
         self.heartbeat = Heartbeat(
             self.book,
+            self.presence,
             self.name,
             beat_seconds=settings.heartbeat_seconds,
             lost_after_seconds=settings.lost_after_seconds,
             job_seconds=settings.job_seconds,
         )
-        device = choose_device(settings.device)
         trunks = TrunkCache(self.styles.read_trunk, device, settings.trunk_cache_megabytes * 2**20)
         self.batcher = Batcher(TorchEngine(trunks, device), round(settings.batch_megapixels * 1e6))
         self.stylizer = Stylizer(
-            ImageStore(storage), self.styles, self.batcher, max_pixels=round(settings.max_megapixels * 1e6)
+            ImageStore(storage), self.styles, self.batcher, max_pixels=round(settings.max_upload_megapixels * 1e6)
         )
+        self.isolation = Isolation()
         log.info("worker starts", worker=self.name, device=str(device))
 
     def warm_up(self) -> None:
         """Runs each built-in generator once, then says that this worker is ready."""
         picture = np.zeros((WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8)
-        seen: set[str] = set()
-        for card in self.styles.cards():
-            if card.source is StyleSource.BUILTIN and card.trunk not in seen:
-                seen.add(card.trunk)
+        for card in {card.trunk: card for card in self.styles.cards() if card.source is StyleSource.BUILTIN}.values():
+            try:
                 self.batcher.submit(card.trunk, picture, style_vector(self.styles.vector(card))).result()
+            except AtelierError as error:  # the other styles can be served all the same
+                log.error("built-in style cannot be run", style=str(card.ref), reason=str(error))  # noqa: TRY400
         self.heartbeat.ready()
-        log.info("worker is ready", worker=self.name, trunks=len(seen))
+        log.info("worker is ready", worker=self.name)
 
     def work(self, job_id: str) -> None:
-        """The whole of a ticket: claim, stylize, commit. Nothing escapes but the end of the process."""
-        claim = self.book.claim(job_id)
-        if claim is None:
-            log.info("ticket dropped: the job is over or somebody has it", job=job_id)
-            return
+        """The whole of a ticket. A job that has been tried before may have killed its worker: it is worked on alone."""
+        tried = self.book.get(job_id).attempt > 0
+        with self.isolation.alone() if tried else self.isolation.shared():
+            claim = self.book.claim(job_id)
+            if claim is None:
+                log.info("ticket dropped: the job is over or somebody has it", job=job_id)
+            else:
+                self._attempt(claim)
+
+    def close(self) -> None:
+        self.batcher.close()
+        self.heartbeat.stop()
+
+    def _attempt(self, claim: Claim) -> None:
+        """Stylizes, and ends the job with a picture or with a reason. Nothing else escapes but a lost Redis."""
         watch = Stopwatch()
         with self.heartbeat.keep(claim) as keeping:
             try:
-                result = self.stylizer.stylize(claim.record.request, watch, keeping.holds)
+                result = self.stylizer.stylize(claim.record.request, watch, keeping)
             except CancelledError:
                 self._given_up(claim, keeping)
             except StoreUnavailableError as error:
@@ -98,22 +115,15 @@ class Worker:
             except MemoryError:
                 self._fail(claim, OutOfMemoryError("The picture does not fit into memory: try a smaller size."), watch)
             except Exception:
-                log.exception("job failed", job=job_id)
+                log.exception("job failed", job=claim.job_id)
                 self._fail(claim, InternalError("Something went wrong on our side; the log has it."), watch)
             else:
                 self._succeed(claim, result, watch)
 
-    def close(self) -> None:
-        self.batcher.close()
-        self.heartbeat.stop()
-
     def _succeed(self, claim: Claim, result: JobResult, watch: Stopwatch) -> None:
         committed = self.book.succeed(claim, result, watch.timings())
-        log.info(
-            "job done" if committed else "result refused: the claim is no longer ours",
-            job=claim.job_id,
-            **watch.seconds,
-        )
+        said = "job done" if committed else "result refused: the claim is no longer ours"
+        log.info(said, job=claim.job_id, **watch.seconds)
 
     def _fail(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> None:
         self.book.fail(claim, error, watch.timings())
@@ -138,14 +148,19 @@ def create_app(settings: WorkerSettings, worker: Worker) -> Celery:
     """The Celery app with its one task, on the threads pool: decoding runs in parallel there, beside one engine."""
     app = celery_app(settings)
     app.conf.update(worker_pool="threads", worker_concurrency=settings.concurrency)
+    on_progress(app, settings.heartbeat_seconds, worker.heartbeat.consumer_is_alive)
 
     @app.task(name=STYLIZE_TASK)
     def stylize(job: str) -> None:
         try:
             with structlog.contextvars.bound_contextvars(job=job):
                 worker.work(job)
+        except (JobNotFoundError, JobExpiredError):
+            log.info("ticket dropped: the job is gone", job=job)
         except QueueUnavailableError as error:  # the reaper will find the job
             log.warning("redis was lost during a job", job=job, reason=str(error))
+        except MemoryError:  # raised on, it would keep this worker from ever taking another ticket
+            log.exception("out of memory outside of a job's work", job=job)
 
     return app
 
@@ -159,21 +174,22 @@ def main() -> None:
         log.critical("worker cannot start", code=error.code, reason=str(error))
         sys.exit(1)
     setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
-    worker_ready.connect(lambda **_: _in_background(worker), weak=False)
-    app = create_app(settings, worker)
-    app.worker_main(["--quiet", "worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
-
-
-def _in_background(worker: Worker) -> None:
+    failed = threading.Event()
+    warm_up = threading.Thread(target=_warm_up, args=(worker, failed), name="warm-up")
+    worker_ready.connect(lambda **_: warm_up.start(), weak=False)
     worker_shutdown.connect(lambda **_: worker.close(), weak=False)
-    threading.Thread(target=_warm_up, args=(worker,), name="warm-up").start()
+    create_app(settings, worker).worker_main(["--quiet", "worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
+    sys.exit(1 if failed.is_set() else 0)
 
 
-def _warm_up(worker: Worker) -> None:
+def _warm_up(worker: Worker, failed: threading.Event) -> None:
     try:
         worker.warm_up()
+    except CancelledError:  # told to stop meanwhile
+        return
     except Exception:
         log.exception("worker cannot run the built-in styles: it stops")
+        failed.set()
         signal.raise_signal(signal.SIGTERM)
 
 

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from contract.errors import OutOfMemoryError
 from generator.pixels import Pixels
 
 
@@ -32,12 +31,13 @@ class Stylized:
 
 @dataclass(frozen=True)
 class Request:
-    """One picture for the engine. It is dropped when nobody wants it any more at its turn."""
+    """One picture for the engine. At its turn it is dropped when it is not ``wanted`` any more, else ``taken``."""
 
     trunk: str
     content: Pixels
     style: Tensor
     wanted: Callable[[], bool]
+    taken: Callable[[], None]
     answer: "Future[Stylized]" = field(default_factory=Future)
 
     @property
@@ -63,10 +63,15 @@ class Batcher:
         self._thread.start()
 
     def submit(
-        self, trunk: str, content: Pixels, style: Tensor, wanted: Callable[[], bool] = lambda: True
+        self,
+        trunk: str,
+        content: Pixels,
+        style: Tensor,
+        wanted: Callable[[], bool] = lambda: True,
+        taken: Callable[[], None] = lambda: None,
     ) -> "Future[Stylized]":
         """The future picture; cancelled when it was not ``wanted`` any more, or the batcher was closed."""
-        request = Request(trunk, content, style, wanted)
+        request = Request(trunk, content, style, wanted, taken)
         with self._changed:
             if self._closed:
                 request.answer.cancel()
@@ -103,7 +108,9 @@ class Batcher:
             batch = [request for request in self._waiting if request.group == first.group][:fitting]
             taken = set(map(id, batch))
             self._waiting = deque(request for request in self._waiting if id(request) not in taken)
-            return batch
+        for request in batch:
+            request.taken()
+        return batch
 
     def _drop_unwanted(self) -> None:
         kept = deque[Request]()
@@ -115,26 +122,25 @@ class Batcher:
         self._waiting = kept
 
     def _stylize(self, batch: list[Request]) -> None:
-        """Answers every request of a batch, with a picture or with what went wrong."""
+        """Answers every request of a batch, with a picture or with what went wrong with it.
+
+        A batch that fails is tried again in halves: less may fit into memory, and one that is to blame fails alone.
+        """
         start = time.perf_counter()
         try:
             pictures = self._engine.stylize(
                 batch[0].trunk, [request.content for request in batch], [request.style for request in batch]
             )
-        except OutOfMemoryError as error:
+        except BaseException as error:  # the edge of the engine's thread: it must go on, and the jobs must hear of it
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
                 return
-        except BaseException as error:  # the edge of the engine's thread: it must go on, and the jobs must hear of it
-            for request in batch:
-                request.answer.set_exception(error)
-            return
         else:
             seconds = time.perf_counter() - start
             for request, pixels in zip(batch, pictures, strict=True):
                 request.answer.set_result(Stylized(pixels, seconds))
             return
-        # Out of memory. The error, whose traceback held the tensors of the pass that failed, is gone by now.
+        # The error, whose traceback held the tensors of the pass that failed, is gone by now, and they with it.
         half = len(batch) // 2
         self._stylize(batch[:half])
         self._stylize(batch[half:])

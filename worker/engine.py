@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from contract.errors import OutOfMemoryError
+from contract.errors import OutOfMemoryError, SettingsError
 from generator.checkpoint import Checkpoint
 from generator.network import Generator
 from generator.pixels import Pixels, to_pixels, to_tensor
@@ -55,8 +55,8 @@ class TorchEngine:
 
         Raises OutOfMemoryError when they do not fit into memory, and whatever ``TrunkCache.get`` raises.
         """
-        generator = self._trunks.get(trunk)
         try:
+            generator = self._trunks.get(trunk)
             content = torch.stack([to_tensor(pixels) for pixels in contents]).to(self._device)  # B,3,H,W
             stylized = generator(content, torch.stack(list(styles)).to(self._device))
             return [to_pixels(picture) for picture in stylized]
@@ -75,5 +75,11 @@ def _out_of_memory(contents: Sequence[Pixels]) -> OutOfMemoryError:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name, or CUDA where there is one."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device of that name, or CUDA where there is one. Raises SettingsError when it is not there."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise SettingsError(f"ATELIER_DEVICE is 'cpu' or 'cuda', and not {name!r}.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("ATELIER_DEVICE asks for CUDA, and PyTorch finds none here.")
+    return device

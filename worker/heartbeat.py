@@ -11,6 +11,7 @@ import structlog
 from contract.errors import AtelierError, JobTimeoutError, QueueUnavailableError
 from contract.jobbook import Claim, JobBook
 from contract.jobs import Timings
+from contract.presence import Presence
 
 log = structlog.get_logger()
 
@@ -18,12 +19,12 @@ EXIT_STUCK = 70
 
 
 class Keeping:
-    """A claim while it is worked on."""
+    """A claim while it is worked on, and for how long that has been going on."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.since = time.monotonic()
         self._lost = threading.Event()
+        self._works_since: float | None = time.monotonic()
 
     def holds(self) -> bool:
         """Whether the work is still wanted: not canceled, not taken over by another worker."""
@@ -32,17 +33,32 @@ class Keeping:
     def lose(self) -> None:
         self._lost.set()
 
+    def waits(self) -> None:
+        """Its turn has not come: the time that others take does not count."""
+        self._works_since = None
+
+    def works(self) -> None:
+        """Its turn has come, and its time begins."""
+        self._works_since = time.monotonic()
+
+    def seconds(self) -> float:
+        """How long it has been working without a pause."""
+        since = self._works_since
+        return 0.0 if since is None else time.monotonic() - since
+
 
 class Heartbeat:
     """Beats for the worker and for each of its claims, every ``beat_seconds``.
 
     A thread that runs a network cannot be stopped from outside. When a job takes longer than ``job_seconds``, the job
-    is failed, the others are put back and the process ends, for its supervisor to start a new one.
+    is failed, the others are put back and the process ends, for its supervisor to start a new one. A worker whose
+    consumer does not come round any more (``consumer_is_alive``) is announced no longer.
     """
 
     def __init__(
         self,
         book: JobBook,
+        presence: Presence,
         worker: str,
         *,
         beat_seconds: float,
@@ -51,6 +67,7 @@ class Heartbeat:
         end_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._book = book
+        self._presence = presence
         self._worker = worker
         self._beat_seconds = beat_seconds
         self._lost_after_seconds = lost_after_seconds
@@ -59,6 +76,7 @@ class Heartbeat:
         self._keepings: set[Keeping] = set()
         self._lock = threading.Lock()
         self._ready = False
+        self._consumer_seen = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -77,14 +95,18 @@ class Heartbeat:
     def ready(self) -> None:
         """From now on the worker is announced as ready for jobs."""
         self._ready = True
-        self._book.announce_worker(self._worker, self._lost_after_seconds)
+        self._announce()
+
+    def consumer_is_alive(self) -> None:
+        """Said by the loop that takes tickets, each time that it comes round."""
+        self._consumer_seen = time.monotonic()
 
     def stop(self) -> None:
         self._stopped.set()
         self._thread.join()
         if self._ready:
             with suppress(QueueUnavailableError):  # its key runs out by itself
-                self._book.dismiss_worker(self._worker)
+                self._presence.dismiss(self._worker)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._beat_seconds):
@@ -97,12 +119,19 @@ class Heartbeat:
 
     def _beat(self) -> None:
         if self._ready:
-            self._book.announce_worker(self._worker, self._lost_after_seconds)
+            self._announce()
         for keeping in self._current():
-            if time.monotonic() - keeping.since > self._job_seconds:
+            if keeping.seconds() > self._job_seconds:
                 self._give_up(keeping)
             elif not self._book.beat(keeping.claim):
                 keeping.lose()
+
+    def _announce(self) -> None:
+        silent = time.monotonic() - self._consumer_seen
+        if silent < self._lost_after_seconds:
+            self._presence.announce(self._worker, self._lost_after_seconds)
+        else:
+            log.error("the consumer takes no tickets any more", seconds=round(silent))
 
     def _current(self) -> list[Keeping]:
         with self._lock:
@@ -118,5 +147,5 @@ class Heartbeat:
         for keeping in self._current():
             if keeping is not stuck:
                 self._book.release(keeping.claim, counts=False)
-        self._book.dismiss_worker(self._worker)
+        self._presence.dismiss(self._worker)
         self._end_process(EXIT_STUCK)

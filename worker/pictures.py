@@ -14,11 +14,13 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from contract.errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
-from contract.images import MediaType
+from contract.images import MediaType, fitted
 from generator.pixels import Pixels
 
 FORMATS = [media_type.name for media_type in MediaType]
 SRGB = ImageCms.createProfile("sRGB")
+SRGB_NAMES = {"sRGB", "sRGB IEC61966-2.1", "sRGB built-in", "GIMP built-in sRGB"}
+"""Profiles that are sRGB itself; others of a similar name are not (Krita's sRGB-elle-V2-g10 is linear)."""
 WHITE = 255
 
 ORIENTATION = 0x0112
@@ -60,7 +62,7 @@ def decode(data: bytes, *, long_side: int | None, max_pixels: int) -> Picture:
         image.load()
         upright = _upright(image)
         colours, alpha = _split_alpha(upright)
-        size = fitted(upright.size, long_side)
+        size = fitted(upright.size, long_side) if long_side else upright.size
         rgb = _to_srgb(colours, upright.info.get("icc_profile"))
     if alpha and alpha.getextrema()[0] != WHITE:
         rgb = _on_white(rgb, alpha)  # before resizing, which would mix in the colours that nobody sees
@@ -93,15 +95,6 @@ def encode(picture: Picture, media_type: MediaType, quality: int) -> bytes:
         case MediaType.AVIF:
             image.save(out, "AVIF", quality=quality, speed=8)
     return out.getvalue()
-
-
-def fitted(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
-    """(width, height) with the proportions of ``size`` and this long side."""
-    if long_side is None:
-        return size
-    longest = max(size)
-    width, height = (max(1, round(side * long_side / longest)) for side in size)
-    return width, height
 
 
 @contextmanager
@@ -153,7 +146,7 @@ def _to_srgb(colours: Image.Image, icc_profile: bytes | None) -> Image.Image:
     if icc_profile:
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-            if not ImageCms.getProfileDescription(profile).strip().startswith("sRGB"):
+            if ImageCms.getProfileDescription(profile).strip() not in SRGB_NAMES:
                 converted = ImageCms.profileToProfile(
                     colours,
                     profile,

@@ -14,5 +14,5 @@ class WorkerSettings(ContractSettings):
     """How many megapixels go through the generator at once; one picture alone may be larger."""
     trunk_cache_megabytes: int = Field(default=512, ge=1)
     """Memory for generators; those that were used longest ago leave first."""
-    max_megapixels: float = Field(default=16.0, gt=0)
-    """The largest picture that is decoded or made: the same limit as the gateway's."""
+    max_upload_megapixels: float = Field(default=50.0, gt=0)
+    """The largest picture that is decoded: the same limit as the gateway's."""

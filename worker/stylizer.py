@@ -1,10 +1,11 @@
 """The stylizer: from a job to a picture in the store. It is built once and stylizes many."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Protocol
 
 from torch import Tensor
 
@@ -38,6 +39,14 @@ class Stopwatch:
         return Timings(**self.seconds)
 
 
+class Attempt(Protocol):
+    """What the stylizer tells of its progress, and asks: is the picture still wanted?"""
+
+    def holds(self) -> bool: ...
+    def waits(self) -> None: ...
+    def works(self) -> None: ...
+
+
 class Stylizer:
     """decode → generate → encode → keep."""
 
@@ -48,15 +57,16 @@ class Stylizer:
         self._max_pixels = max_pixels
         self._style = lru_cache(maxsize=VECTOR_CACHE)(self._load_style)
 
-    def stylize(self, job: StylizeJob, watch: Stopwatch, wanted: Callable[[], bool]) -> JobResult:
+    def stylize(self, job: StylizeJob, watch: Stopwatch, attempt: Attempt) -> JobResult:
         """Makes the picture and puts it into the store.
 
-        Raises AtelierError for what can go wrong with the job, CancelledError when it is not ``wanted`` any more.
+        Raises AtelierError for what can go wrong with the job, CancelledError when the attempt holds no more.
         """
         with watch.measure("decode_seconds"):
             content = decode(self._open(job), long_side=job.size, max_pixels=self._max_pixels)
             card, vector = self._style(job.style)
-        stylized = self._batcher.submit(card.trunk, content.pixels, vector, wanted).result()
+        attempt.waits()
+        stylized = self._batcher.submit(card.trunk, content.pixels, vector, attempt.holds, attempt.works).result()
         watch.seconds["compute_seconds"] = round(stylized.compute_seconds, 6)
         with watch.measure("encode_seconds"):
             data = encode(Picture(stylized.pixels, content.alpha), job.media_type, job.quality)

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.errors import StoreUnavailableError
-from contract.images import ImageRef, ImageStore, MediaType
+from contract.images import ImageRef, ImageStore, MediaType, fitted
 from contract.storage import open_storage
 
 HOUR = timedelta(hours=1)
@@ -122,3 +122,19 @@ def test_a_store_out_of_reach_says_so_and_names_no_path(store: ImageStore, folde
 def test_a_media_type_knows_its_suffix_and_whether_it_is_transparent() -> None:
     assert [media.suffix for media in MediaType] == ["jpg", "png", "webp", "avif"]
     assert [media for media in MediaType if not media.keeps_alpha] == [MediaType.JPEG]
+
+
+@pytest.mark.parametrize(
+    ("size", "long_side", "expected"),
+    [
+        ((200, 100), 64, (64, 32)),
+        ((100, 200), 65, (32, 65)),
+        ((328, 164), 777, (777, 388)),
+        ((16, 16), 131, (131, 131)),
+        ((40, 30), 40, (40, 30)),
+        ((1000, 1), 16, (16, 1)),
+    ],
+)
+def test_a_size_is_fitted_to_its_long_side(size: tuple[int, int], long_side: int, expected: tuple[int, int]) -> None:
+    assert fitted(size, long_side) == expected
+    assert fitted(size[::-1], long_side) == expected[::-1]

@@ -598,25 +598,6 @@ def test_a_picture_is_in_use_while_its_job_goes_to_and_fro(
     assert all(contents == {"a" * 64} for contents in seen)
 
 
-# --- Workers ---
-
-
-def test_workers_are_there_while_they_say_so(book: JobBook) -> None:
-    assert book.workers() == []
-    book.announce_worker("b", 30)
-    book.announce_worker("a", 30)
-    assert book.workers() == ["a", "b"]
-    book.dismiss_worker("a")
-    book.dismiss_worker("never-seen")
-    assert book.workers() == ["b"]
-
-
-def test_a_worker_that_falls_silent_is_not_counted(book: JobBook) -> None:
-    book.announce_worker("silent", 0.05)
-    book.announce_worker("alive", 30)
-    until(lambda: book.workers() == ["alive"], what="the silent worker to go")
-
-
 # --- Redis in trouble ---
 
 EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
@@ -635,9 +616,6 @@ EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
     lambda book, _: book.waiting(),
     lambda book, _: book.contents_in_use(),
     lambda book, claim: book.resubmitted(claim.job_id),
-    lambda book, _: book.announce_worker("me", 1),
-    lambda book, _: book.dismiss_worker("me"),
-    lambda book, _: book.workers(),
 ]
 
 

@@ -13,8 +13,8 @@ from redis import Redis
 
 from contract.errors import JobNotFoundError, QueueFullError, QueueUnavailableError
 from contract.jobbook import TICKET_GRACE_SECONDS, JobBook, QueueDepth, connect
-from contract.jobs import JobState, Timings
-from contract.queue import STYLIZE_QUEUE, STYLIZE_TASK, celery_app, reap, send_ticket, submit
+from contract.jobs import JobRecord, JobState, StylizeJob, Timings
+from contract.queue import STYLIZE_QUEUE, STYLIZE_TASK, JobQueue, celery_app
 from contract.settings import ContractSettings
 from tests.conftest import free_port
 from tests.contract.conftest import RESULT, a_job, claimed, own_redis, silence
@@ -54,6 +54,15 @@ def _arguments(message: str) -> dict[str, Any]:
 def _age(client: "Redis", job_id: str) -> None:
     """The job has waited for longer than its ticket may be under way."""
     client.zincrby("atelier:queued:stylize", -TICKET_GRACE_SECONDS - 1, job_id)
+
+
+def submit(app: Celery, book: JobBook, request: StylizeJob) -> JobRecord:
+    """Submitting asks Redis through the book and the app alone."""
+    return JobQueue(app, book, Redis()).submit(request)
+
+
+def reap(app: Celery, book: JobBook, client: "Redis") -> int:
+    return JobQueue(app, book, client).reap()
 
 
 # --- Submitting ---
@@ -115,10 +124,11 @@ def test_a_job_without_a_ticket_has_never_been(lost_app: Celery, book: JobBook, 
 
 def test_a_broker_out_of_memory_takes_no_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
     job_id = book.create(a_job()).id
+    _age(redis_client, job_id)
     redis_client.config_set("maxmemory", 1)
     try:
         with pytest.raises(QueueUnavailableError):
-            send_ticket(app, job_id)
+            reap(app, book, redis_client)
         book.forget(job_id)
     finally:
         redis_client.config_set("maxmemory", 0)

@@ -1,13 +1,18 @@
-"""Pictures to send, and gateways to send them to."""
+"""Pictures to send, and gateways to send them to, whose every answer is held against their description."""
 
+import asyncio
+import base64
 import io
+import re
 import signal
 import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +24,21 @@ from PIL import Image
 from redis import Redis
 
 from contract.images import ImageStore
-from contract.jobbook import JobBook
+from contract.jobbook import Claim, JobBook
+from contract.jobs import JobResult, Timings
+from contract.presence import Presence
 from contract.storage import open_storage
 from contract.styles import StyleStore
 from service.app import Server, create_app
 from service.settings import ServiceSettings
 from tests.conftest import Stack, free_port, publish_tiny, until
 
+Field = tuple[str, tuple[str | None, bytes] | tuple[str | None, str]]
+
 PATIENCE_SECONDS = 60
+ASYNC = {"Prefer": "respond-async"}
+DOCUMENT = {"Accept": "application/json"}
+TIMINGS = Timings(decode_seconds=0.1, compute_seconds=0.2, encode_seconds=0.3)
 
 
 def drawn(width: int = 48, height: int = 32) -> Image.Image:
@@ -66,17 +78,66 @@ def png_that_says_it_has(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+@cache
+def openapi() -> dict[str, Any]:
+    return create_app(ServiceSettings()).openapi()
+
+
+def must_be_documented(response: httpx.Response) -> None:
+    """Fails for an answer, whatever test it is of, whose status or problem code its route does not announce."""
+    for template, operations in openapi()["paths"].items():
+        operation = operations.get(response.request.method.lower())
+        pattern = re.sub(r"{\w+}", "[^/]+", template)
+        if operation is None or not re.fullmatch(pattern, response.request.url.path, re.DOTALL):
+            continue
+        announced = operation["responses"].get(str(response.status_code))
+        assert announced is not None, f"{template}: {response.status_code} is not documented"
+        if response.headers.get("content-type") == "application/problem+json":
+            response.read()
+            assert f"`{response.json()['code']}`" in announced["description"], f"{template}: {response.text}"
+
+
+def client_of(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, event_hooks={"response": [must_be_documented]})
+
+
 @pytest.fixture(scope="session")
 def client(stack: Stack) -> Iterator[httpx.Client]:
     """Talks to the whole service."""
-    with httpx.Client(base_url=stack.url, timeout=PATIENCE_SECONDS) as client:
+    with client_of(stack.url) as client:
         yield client
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
 
 
 def post(client: httpx.Client, data: bytes, headers: dict[str, str] | None = None, **options: Any) -> httpx.Response:
     """POST /stylize in the plainest form: the picture as the body, the options in the query."""
     query = {"style": "tiny", **options}
     return client.post("/stylize", params=query, content=data, headers={"Content-Type": "image/png", **(headers or {})})
+
+
+def form(client: httpx.Client, *fields: Field, **query: str) -> httpx.Response:
+    return client.post("/stylize", files=list(fields), params=query)
+
+
+def picture_field(data: bytes, name: str = "image") -> Field:
+    return name, ("photo.jpg", data)
+
+
+def text_field(name: str, value: str) -> Field:
+    return name, (None, value)
+
+
+def data_url(data: bytes, media_type: str = "image/jpeg") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def document(client: httpx.Client, **members: Any) -> httpx.Response:
+    return client.post("/stylize", json=members)
 
 
 def code(response: httpx.Response) -> str:
@@ -104,8 +165,10 @@ class LoneGateway:
     server: Server
     client: httpx.Client
     book: JobBook
+    workers: Presence
     images: ImageStore
     styles: StyleStore
+    uploads: asyncio.Semaphore
 
 
 Gateways = Callable[..., AbstractContextManager[LoneGateway]]
@@ -127,14 +190,23 @@ def gateways(redis_client: "Redis", redis_url: str, tmp_path: Path) -> Gateways:
         settings = ServiceSettings(**values)
         storage = open_storage(settings.store_url)
         publish_tiny(StyleStore(storage), "tiny")
-        server = Server(uvicorn.Config(create_app(settings), port=settings.port, log_config=None))
+        app = create_app(settings)
+        server = Server(uvicorn.Config(app, port=settings.port, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
             until(lambda: server.started, what="the gateway")
-            with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=PATIENCE_SECONDS) as client:
+            with client_of(f"http://127.0.0.1:{settings.port}") as client:
+                book = JobBook(redis_client, settings)
+                uploads = app.state.gateway.uploads
                 yield LoneGateway(
-                    server, client, JobBook(redis_client, settings), ImageStore(storage), StyleStore(storage)
+                    server,
+                    client,
+                    book,
+                    Presence(redis_client, "worker"),
+                    ImageStore(storage),
+                    StyleStore(storage),
+                    uploads,
                 )
         finally:
             server.handle_exit(signal.SIGTERM, None)
@@ -148,3 +220,41 @@ def gateway(gateways: Gateways) -> Iterator[LoneGateway]:
     """A gateway without any worker."""
     with gateways() as gateway:
         yield gateway
+
+
+# --- A worker's work, done by hand ---------------------------------------------------------------------------------
+
+
+def accepted(gateway: LoneGateway, **headers: str) -> str:
+    """The id of a job that waits."""
+    response = post(gateway.client, saved(drawn()), headers={**ASYNC, **headers})
+    assert response.status_code == 202
+    return str(response.json()["id"])
+
+
+def claimed(gateway: LoneGateway, job_id: str) -> Claim:
+    claim = gateway.book.claim(job_id)
+    assert claim is not None
+    return claim
+
+
+def succeed(gateway: LoneGateway, job_id: str) -> bytes:
+    """Does the worker's work; the picture."""
+    claim = claimed(gateway, job_id)
+    data = saved(drawn(), claim.record.request.media_type.name)
+    ref = gateway.images.put(data)
+    result = JobResult(
+        media_type=claim.record.request.media_type, width=48, height=32, bytes=len(data), sha256=ref.sha256
+    )
+    assert gateway.book.succeed(claim, result, TIMINGS)
+    return data
+
+
+def waits(redis_client: "Redis") -> None:
+    """Returns when a request waits for the end of a job."""
+    until(lambda: redis_client.info("clients")["blocked_clients"] > 0, what="a request that waits")
+
+
+def the_one_that_waits(redis_client: "Redis") -> str:
+    (job_id,) = redis_client.zrange("atelier:queued:stylize", 0, -1)
+    return str(job_id)

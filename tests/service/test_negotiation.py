@@ -113,4 +113,14 @@ def test_the_document_is_wanted_when_json_is_named_and_liked_best(header: str, e
     ],
 )
 def test_prefer_says_how_long_to_wait(headers: list[str], seconds: float, applied: str | None) -> None:
-    assert Prefer.parse(headers, default_seconds=30, max_seconds=60) == Prefer(seconds, applied)
+    prefer = Prefer.parse(headers, default_seconds=30, max_seconds=60)
+    assert prefer.wait_seconds == seconds
+    assert prefer.applied(accepted=True) == applied
+
+
+@pytest.mark.parametrize(
+    ("header", "applied"),
+    [("respond-async", None), ("respond-async, wait=10", "wait=10"), ("wait=10", "wait=10"), ("", None)],
+)
+def test_respond_async_has_not_been_applied_when_the_answer_is_the_picture(header: str, applied: str | None) -> None:
+    assert Prefer.parse([header], default_seconds=30, max_seconds=60).applied(accepted=False) == applied

@@ -1,9 +1,8 @@
-"""The HTTP interface, from the outside: a whole service for pictures, a gateway without workers for the rest."""
+"""The HTTP interface, from the outside, of a whole service."""
 
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -12,60 +11,21 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from redis import Redis
 
-from contract.errors import BrokenImageError, JobTimeoutError
 from contract.images import MediaType
-from contract.jobbook import Claim
-from contract.jobs import JobResult, Timings
-from tests.conftest import Stack, free_port, until
-from tests.service.conftest import Gateways, LoneGateway, code, drawn, opened, parameters, post, saved, with_alpha
-
-ASYNC = {"Prefer": "respond-async"}
-DOCUMENT = {"Accept": "application/json"}
-TIMINGS = Timings(decode_seconds=0.1, compute_seconds=0.2, encode_seconds=0.3)
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
-def accepted(gateway: LoneGateway, **headers: str) -> str:
-    """The id of a job that waits."""
-    response = post(gateway.client, saved(drawn()), headers={**ASYNC, **headers})
-    assert response.status_code == 202
-    return str(response.json()["id"])
-
-
-def claimed(gateway: LoneGateway, job_id: str) -> Claim:
-    claim = gateway.book.claim(job_id)
-    assert claim is not None
-    return claim
-
-
-def succeed(gateway: LoneGateway, job_id: str) -> bytes:
-    """Does the worker's work; the picture."""
-    claim = claimed(gateway, job_id)
-    data = saved(drawn(), claim.record.request.media_type.name)
-    ref = gateway.images.put(data)
-    result = JobResult(
-        media_type=claim.record.request.media_type, width=48, height=32, bytes=len(data), sha256=ref.sha256
-    )
-    assert gateway.book.succeed(claim, result, TIMINGS)
-    return data
-
-
-def waits(redis_client: "Redis") -> None:
-    """Returns when a request waits for the end of a job."""
-    until(lambda: redis_client.info("clients")["blocked_clients"] > 0, what="a request that waits")
-
-
-def the_one_that_waits(redis_client: "Redis") -> str:
-    (job_id,) = redis_client.zrange("atelier:queued:stylize", 0, -1)
-    return str(job_id)
-
+from tests.conftest import Stack
+from tests.service.conftest import (
+    ASYNC,
+    DOCUMENT,
+    LoneGateway,
+    code,
+    drawn,
+    opened,
+    parameters,
+    post,
+    saved,
+    with_alpha,
+)
 
 # --- Pictures ------------------------------------------------------------------------------------------------------
 
@@ -272,241 +232,6 @@ def test_the_same_request_makes_the_same_picture(client: httpx.Client) -> None:
     assert post(client, data).headers["etag"] == post(client, data).headers["etag"]
 
 
-# --- Jobs, without a worker ----------------------------------------------------------------------------------------
-
-
-def test_a_job_that_waits_says_so(gateway: LoneGateway) -> None:
-    response = gateway.client.get(f"/jobs/{accepted(gateway)}")
-    job = response.json()
-    assert (job["state"], job["attempt"], job["result"], job["error"]) == ("queued", 0, None, None)
-    assert (job["started_at"], job["finished_at"], job["expires_at"]) == (None, None, None)
-    assert int(response.headers["retry-after"]) > 0
-    assert response.headers["cache-control"] == "no-store"
-
-
-def test_a_job_that_runs_says_so(gateway: LoneGateway) -> None:
-    job_id = accepted(gateway)
-    claimed(gateway, job_id)
-    job = gateway.client.get(f"/jobs/{job_id}").json()
-    assert (job["state"], job["attempt"]) == ("running", 1)
-    assert job["started_at"] >= job["created_at"]
-
-
-def test_post_answers_when_the_job_ends(gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor) -> None:
-    answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
-    job_id = the_one_that_waits(redis_client)
-    data = succeed(gateway, job_id)
-    assert answer.result().content == data
-    assert answer.result().headers["x-compute-seconds"] == "0.2"
-    assert answer.result().elapsed.total_seconds() < 20
-
-
-def test_a_long_poll_answers_when_the_job_ends(
-    gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
-) -> None:
-    job_id = accepted(gateway)
-    answer = pool.submit(gateway.client.get, f"/jobs/{job_id}", params={"wait": 50})
-    waits(redis_client)
-    succeed(gateway, job_id)
-    assert answer.result().json()["state"] == "succeeded"
-    assert answer.result().elapsed.total_seconds() < 20
-
-
-def test_a_long_poll_that_runs_out_answers_as_things_are(gateway: LoneGateway) -> None:
-    response = gateway.client.get(f"/jobs/{accepted(gateway)}", params={"wait": 0.3})
-    assert response.status_code == 200
-    assert response.json()["state"] == "queued"
-    assert 0.2 < response.elapsed.total_seconds() < 5
-
-
-def test_nobody_waits_longer_than_is_allowed(gateways: Gateways) -> None:
-    with gateways(max_wait_seconds=0.5) as gateway:
-        job_id = accepted(gateway)
-        assert gateway.client.get(f"/jobs/{job_id}", params={"wait": 1000}).elapsed.total_seconds() < 5
-        response = post(gateway.client, saved(drawn()), headers={"Prefer": "wait=1000"})
-        assert response.status_code == 202
-        assert response.headers["preference-applied"] == "wait=0.5"
-
-
-def test_without_a_preference_the_wait_is_that_of_the_settings(gateways: Gateways) -> None:
-    with gateways(wait_seconds=0.3) as gateway:
-        response = post(gateway.client, saved(drawn()))
-        assert response.status_code == 202
-        assert "preference-applied" not in response.headers
-        assert response.elapsed.total_seconds() >= 0.3
-
-
-def test_wait_0_does_not_wait(gateway: LoneGateway) -> None:
-    response = post(gateway.client, saved(drawn()), headers={"Prefer": "wait=0"})
-    assert response.status_code == 202
-    assert response.headers["preference-applied"] == "wait=0"
-
-
-def test_a_gateway_that_stops_lets_go_of_who_waits(
-    gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
-) -> None:
-    answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
-    gateway.server.handle_exit(signal.SIGTERM, None)
-    assert answer.result().status_code == 202
-    assert answer.result().elapsed.total_seconds() < 10
-
-
-def test_the_result_of_a_job_that_goes_on_is_not_ready(gateway: LoneGateway) -> None:
-    response = gateway.client.get(f"/jobs/{accepted(gateway)}/result")
-    assert response.status_code == 409
-    assert code(response) == "result-not-ready"
-    assert int(response.headers["retry-after"]) > 0
-
-
-def test_a_failed_job_tells_why_in_its_document_and_in_place_of_its_picture(
-    gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
-) -> None:
-    answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
-    job_id = the_one_that_waits(redis_client)
-    assert gateway.book.fail(claimed(gateway, job_id), BrokenImageError("It is cut off."), TIMINGS)
-    for response in (answer.result(), gateway.client.get(f"/jobs/{job_id}/result")):
-        assert response.status_code == 422
-        assert code(response) == "broken-image"
-        assert response.json()["detail"] == "It is cut off."
-        assert response.headers["x-job-id"] == job_id
-    job = gateway.client.get(f"/jobs/{job_id}").json()
-    assert job["state"] == "failed"
-    assert job["error"] == {"code": "broken-image", "detail": "It is cut off."}
-    assert job["result"] is None
-
-
-def test_a_failed_job_is_a_document_where_json_is_accepted(
-    gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
-) -> None:
-    answer = pool.submit(post, gateway.client, saved(drawn()), DOCUMENT)
-    waits(redis_client)
-    job_id = the_one_that_waits(redis_client)
-    assert gateway.book.fail(claimed(gateway, job_id), JobTimeoutError("Too long."), TIMINGS)
-    assert answer.result().status_code == 200
-    assert answer.result().json()["error"]["code"] == "job-timeout"
-
-
-def test_a_job_that_waits_can_be_canceled_and_again(gateway: LoneGateway) -> None:
-    job_id = accepted(gateway)
-    for _ in range(2):
-        response = gateway.client.delete(f"/jobs/{job_id}")
-        assert response.status_code == 200
-        assert response.json()["state"] == "canceled"
-    assert gateway.book.claim(job_id) is None
-    response = gateway.client.get(f"/jobs/{job_id}/result")
-    assert response.status_code == 409
-    assert code(response) == "job-canceled"
-
-
-def test_a_job_that_runs_can_be_canceled_and_its_worker_writes_no_more(gateway: LoneGateway) -> None:
-    job_id = accepted(gateway)
-    claim = claimed(gateway, job_id)
-    assert gateway.client.delete(f"/jobs/{job_id}").json()["state"] == "canceled"
-    assert not gateway.book.fail(claim, BrokenImageError("Late."), TIMINGS)
-    assert gateway.client.get(f"/jobs/{job_id}").json()["state"] == "canceled"
-
-
-def test_who_waits_for_a_canceled_job_hears_of_it(
-    gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
-) -> None:
-    answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
-    job_id = the_one_that_waits(redis_client)
-    gateway.client.delete(f"/jobs/{job_id}")
-    assert answer.result().status_code == 409
-    assert code(answer.result()) == "job-canceled"
-
-
-def test_an_ended_job_cannot_be_canceled(gateway: LoneGateway) -> None:
-    job_id = accepted(gateway)
-    succeed(gateway, job_id)
-    response = gateway.client.delete(f"/jobs/{job_id}")
-    assert response.status_code == 409
-    assert code(response) == "job-finished"
-    assert gateway.client.get(f"/jobs/{job_id}").json()["state"] == "succeeded"
-
-
-ASK: list[Callable[[httpx.Client, str], httpx.Response]] = [
-    lambda client, job_id: client.get(f"/jobs/{job_id}"),
-    lambda client, job_id: client.get(f"/jobs/{job_id}", params={"wait": 5}),
-    lambda client, job_id: client.get(f"/jobs/{job_id}/result"),
-    lambda client, job_id: client.delete(f"/jobs/{job_id}"),
-]
-
-
-@pytest.mark.parametrize("job_id", ["0b1e5a3c-7d52-4a57-9d8c-2c5a0f6d7e11", "x", "%00%ff", "a" * 1000])
-def test_an_unknown_job_is_404(gateway: LoneGateway, job_id: str) -> None:
-    for ask in ASK:
-        response = ask(gateway.client, job_id)
-        assert response.status_code == 404
-        assert code(response) == "job-not-found"
-
-
-def test_an_expired_job_is_410_until_its_id_is_forgotten(gateways: Gateways) -> None:
-    with gateways(result_seconds=1, tombstone_seconds=60) as gateway:
-        job_id = accepted(gateway)
-        succeed(gateway, job_id)
-        assert gateway.client.get(f"/jobs/{job_id}").status_code == 200
-        until(lambda: gateway.client.get(f"/jobs/{job_id}").status_code != 200, 10, "the job to expire")
-        for ask in ASK:
-            response = ask(gateway.client, job_id)
-            assert response.status_code == 410
-            assert code(response) == "job-expired"
-
-
-def test_a_result_that_has_left_the_store_is_410(gateway: LoneGateway) -> None:
-    job_id = accepted(gateway)
-    succeed(gateway, job_id)
-    gateway.images.sweep(timedelta(seconds=-60), in_use=())
-    response = gateway.client.get(f"/jobs/{job_id}/result")
-    assert response.status_code == 410
-    assert code(response) == "job-expired"
-
-
-# --- When something is missing -------------------------------------------------------------------------------------
-
-
-def test_a_full_queue_is_503_with_a_hint(gateways: Gateways) -> None:
-    with gateways(queue_limit=1) as gateway:
-        first = accepted(gateway)
-        response = post(gateway.client, saved(drawn()), headers=ASYNC)
-        assert response.status_code == 503
-        assert code(response) == "queue-full"
-        assert int(response.headers["retry-after"]) > 0
-        gateway.client.delete(f"/jobs/{first}")
-        accepted(gateway)
-
-
-def test_the_service_is_ready_while_a_worker_is(gateway: LoneGateway) -> None:
-    response = gateway.client.get("/readyz")
-    assert response.status_code == 503
-    assert response.json() == {"ready": False, "checks": {"workers": "no worker is ready", "styles": "ok"}}
-    assert "retry-after" in response.headers
-    gateway.book.announce_worker("one", 30)
-    response = gateway.client.get("/readyz")
-    assert response.status_code == 200
-    assert response.json() == {"ready": True, "checks": {"workers": "ok", "styles": "ok"}}
-    gateway.book.dismiss_worker("one")
-    assert gateway.client.get("/readyz").status_code == 503
-
-
-def test_without_redis_the_gateway_lives_and_says_what_is_missing(gateways: Gateways) -> None:
-    with gateways(redis_url=f"redis://127.0.0.1:{free_port()}/0") as gateway:
-        assert gateway.client.get("/livez").json() == {"status": "alive"}
-        assert gateway.client.get("/styles").status_code == 200
-        ready = gateway.client.get("/readyz")
-        assert ready.status_code == 503
-        assert ready.json()["checks"]["workers"] != "ok"
-        for response in (post(gateway.client, saved(drawn())), gateway.client.get("/jobs/x")):
-            assert response.status_code == 503
-            assert code(response) == "queue-unavailable"
-            assert int(response.headers["retry-after"]) > 0
-            assert response.elapsed.total_seconds() < 10
-
-
 # --- Styles and the rest -------------------------------------------------------------------------------------------
 
 
@@ -534,7 +259,7 @@ def test_the_name_of_a_style_must_be_one(client: httpx.Client) -> None:
 
 def test_the_root_says_where_things_are(client: httpx.Client) -> None:
     index = client.get("/").json()
-    for name in ("documentation", "openapi", "styles"):
+    for name in ("documentation", "openapi", "styles", "problems"):
         assert client.get(index[name]).status_code == 200
     assert client.get(index["stylize"]).status_code == 405
 
@@ -543,66 +268,3 @@ def test_the_gateway_does_not_say_what_it_is_made_of(client: httpx.Client) -> No
     headers = client.get("/livez").headers
     assert "server" not in headers
     assert parsedate_to_datetime(headers["date"])
-
-
-# --- The description -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def openapi(client: httpx.Client) -> dict[str, Any]:
-    description: dict[str, Any] = client.get("/openapi.json").json()
-    return description
-
-
-def references(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(node.get("$ref"), str):
-            yield node["$ref"]
-        for value in node.values():
-            yield from references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from references(value)
-
-
-def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
-    methods = {path: set(operations) for path, operations in openapi["paths"].items()}
-    assert methods == {
-        "/": {"get"},
-        "/stylize": {"post"},
-        "/jobs/{job_id}": {"get", "delete"},
-        "/jobs/{job_id}/result": {"get"},
-        "/styles": {"get"},
-        "/styles/{name}": {"get"},
-        "/livez": {"get"},
-        "/readyz": {"get"},
-    }
-    assert openapi["openapi"].startswith("3.1")
-
-
-def test_every_reference_of_the_description_leads_somewhere(openapi: dict[str, Any]) -> None:
-    found = set(references(openapi))
-    assert found
-    for reference in found:
-        node = openapi
-        for step in reference.removeprefix("#/").split("/"):
-            node = node[step]
-
-
-def test_the_description_tells_the_three_forms_of_a_request(openapi: dict[str, Any]) -> None:
-    stylize = openapi["paths"]["/stylize"]["post"]
-    forms = stylize["requestBody"]["content"]
-    options = {"style", "size", "format", "quality"}
-    assert set(forms) == {"multipart/form-data", "image/*", "application/json"}
-    assert set(forms["multipart/form-data"]["schema"]["properties"]) == {"image", *options}
-    assert set(forms["application/json"]["schema"]["properties"]) == {"image", *options}
-    assert {parameter["name"] for parameter in stylize["parameters"]} == options
-    assert set(stylize["responses"]["200"]["content"]) == {*MediaType, "application/json"}
-
-
-def test_every_failure_is_described_as_a_problem(openapi: dict[str, Any]) -> None:
-    for path, operations in openapi["paths"].items():
-        for operation in operations.values():
-            for status, response in operation["responses"].items():
-                if int(status) >= 400 and path != "/readyz":
-                    assert set(response["content"]) == {"application/problem+json"}, (path, status)

@@ -1,10 +1,5 @@
-"""The trust boundary: the forms that a request may have, and everything that must not get through."""
+"""The forms that a request may have, and everything that must not get through."""
 
-import base64
-import http.client
-import json
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,51 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contract.errors import (
-    BrokenImageError,
-    ImageTooLargeError,
-    ImageTooSmallError,
-    InvalidParameterError,
-    UnsupportedImageError,
-)
-from contract.images import MediaType
-from service.settings import ServiceSettings
-from service.uploads import inspect
 from tests.conftest import Stack
 from tests.service.conftest import (
-    Gateways,
-    LoneGateway,
     code,
+    data_url,
+    document,
     drawn,
+    form,
     opened,
     parameters,
-    png_that_says_it_has,
+    picture_field,
     post,
     saved,
+    text_field,
 )
-
-Field = tuple[str, tuple[str | None, bytes] | tuple[str | None, str]]
-
-
-def form(client: httpx.Client, *fields: Field, **query: str) -> httpx.Response:
-    return client.post("/stylize", files=list(fields), params=query)
-
-
-def picture_field(data: bytes, name: str = "image") -> Field:
-    return name, ("photo.jpg", data)
-
-
-def text_field(name: str, value: str) -> Field:
-    return name, (None, value)
-
-
-def data_url(data: bytes, media_type: str = "image/jpeg") -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-
-
-def document(client: httpx.Client, **members: Any) -> httpx.Response:
-    return client.post("/stylize", json=members)
-
 
 # --- The three forms -----------------------------------------------------------------------------------------------
 
@@ -252,164 +216,6 @@ def test_json_that_is_no_object_is_refused(client: httpx.Client, body: str) -> N
 def test_an_unknown_member_is_named_and_a_missing_image_too(client: httpx.Client) -> None:
     assert parameters(document(client, style="tiny")) == ["image"]
     assert parameters(document(client, image=data_url(saved(drawn())), style="tiny", stlye="x")) == ["stlye"]
-
-
-# --- Bodies that are too large or too slow -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small(gateways: Gateways) -> Iterator[LoneGateway]:
-    """A gateway that takes a tenth of a megabyte."""
-    with gateways(max_body_megabytes=0.1, upload_idle_seconds=0.3) as gateway:
-        yield gateway
-
-
-def in_pieces(megabytes: int) -> Iterator[bytes]:
-    for _ in range(16 * megabytes):
-        yield bytes(2**16)
-
-
-def test_a_body_that_says_it_is_too_large_is_refused_quickly(small: LoneGateway) -> None:
-    start = time.monotonic()
-    response = post(small.client, bytes(5 * 2**20))
-    assert response.status_code == 413
-    assert code(response) == "body-too-large"
-    assert time.monotonic() - start < 4
-
-
-def test_a_body_that_turns_out_too_large_is_refused_quickly(small: LoneGateway) -> None:
-    start = time.monotonic()
-    response = small.client.post(
-        "/stylize?style=tiny", content=in_pieces(megabytes=5), headers={"Content-Type": "image/png"}
-    )
-    assert "content-length" not in response.request.headers
-    assert response.status_code == 413
-    assert code(response) == "body-too-large"
-    assert time.monotonic() - start < 4
-
-
-def test_forms_and_documents_are_bounded_too(small: LoneGateway) -> None:
-    data = bytes(2**20)
-    assert code(form(small.client, picture_field(data), text_field("style", "tiny"))) == "body-too-large"
-    assert code(document(small.client, image=data_url(data), style="tiny")) == "body-too-large"
-
-
-def test_a_body_at_the_limit_is_read(small: LoneGateway) -> None:
-    limit = round(0.1 * 2**20)
-    assert code(post(small.client, bytes(limit))) == "unsupported-image"
-    assert code(post(small.client, bytes(limit + 1))) == "body-too-large"
-
-
-def begun(client: httpx.Client, body: bytes) -> http.client.HTTPConnection:
-    """An upload of which only the first bytes have come."""
-    connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
-    connection.putrequest("POST", "/stylize?style=tiny")
-    connection.putheader("Content-Type", "image/png")
-    connection.putheader("Content-Length", "1000")
-    connection.endheaders()
-    connection.send(body)
-    return connection
-
-
-@pytest.mark.parametrize("body", [b"", b"\x89PNG"])
-def test_an_upload_that_pauses_is_given_up(small: LoneGateway, body: bytes) -> None:
-    connection = begun(small.client, body)
-    response = connection.getresponse()
-    assert response.status == 408
-    assert response.getheader("Content-Type") == "application/problem+json"
-    assert json.loads(response.read())["code"] == "upload-timeout"
-    connection.close()
-
-
-def test_an_upload_that_takes_too_long_in_all_is_given_up(gateways: Gateways) -> None:
-    with gateways(upload_total_seconds=0.5) as gateway:
-        connection = begun(gateway.client, b"\x89PNG")
-        assert connection.getresponse().status == 408
-        connection.close()
-
-
-def test_a_client_that_leaves_in_the_middle_is_no_trouble(small: LoneGateway) -> None:
-    begun(small.client, b"\x89PNG").close()
-    assert post(small.client, b"nothing").status_code == 415
-
-
-# --- Pictures that are refused by their header ---------------------------------------------------------------------
-
-
-LIMITS = ServiceSettings(max_megapixels=1, max_side=2000)
-
-
-@pytest.mark.parametrize("media_type", MediaType)
-def test_the_format_is_read_from_the_header(media_type: MediaType) -> None:
-    assert inspect(saved(drawn(), media_type.name), None, LIMITS) is media_type
-
-
-def test_a_jpeg_of_several_pictures_is_a_jpeg() -> None:
-    data = saved(drawn(), "MPO", save_all=True, append_images=[drawn()])
-    assert inspect(data, None, LIMITS) is MediaType.JPEG
-
-
-@pytest.mark.parametrize("sides", [(1001, 1000), (2001, 16), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
-def test_a_picture_over_the_limits_is_refused_without_being_decoded(sides: tuple[int, int]) -> None:
-    with pytest.raises(ImageTooLargeError, match=f"{sides[0]}×{sides[1]}"):
-        inspect(png_that_says_it_has(*sides), None, LIMITS)
-
-
-@pytest.mark.parametrize("sides", [(1000, 1000), (2000, 500), (16, 16), (2000, 16)])
-def test_a_picture_at_the_limits_is_taken(sides: tuple[int, int]) -> None:
-    assert inspect(png_that_says_it_has(*sides), None, LIMITS) is MediaType.PNG
-
-
-@pytest.mark.parametrize("sides", [(15, 100), (100, 15), (1, 1)])
-def test_a_picture_under_16_pixels_is_too_small(sides: tuple[int, int]) -> None:
-    with pytest.raises(ImageTooSmallError):
-        inspect(png_that_says_it_has(*sides), None, LIMITS)
-
-
-@pytest.mark.parametrize(
-    ("sides", "size", "allowed"),
-    [
-        ((100, 100), 1000, True),
-        ((100, 100), 1001, False),
-        ((1000, 100), 2000, True),
-        ((1000, 100), 2001, False),
-        ((1000, 100), 160, True),
-        ((1000, 100), 150, False),
-        ((1000, 16), 999, True),
-    ],
-)
-def test_the_sides_of_the_result_are_held_to_the_limits(sides: tuple[int, int], size: int, allowed: bool) -> None:
-    data = png_that_says_it_has(*sides)
-    if allowed:
-        assert inspect(data, size, LIMITS) is MediaType.PNG
-    else:
-        with pytest.raises(InvalidParameterError, match=f"size {size}"):
-            inspect(data, size, LIMITS)
-
-
-@pytest.mark.parametrize("file_format", ["GIF", "TIFF", "BMP", "ICO", "TGA", "PPM", "PDF"])
-def test_other_formats_are_not_supported(file_format: str) -> None:
-    with pytest.raises(UnsupportedImageError):
-        inspect(saved(drawn(), file_format), None, LIMITS)
-
-
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF"])
-def test_a_header_that_is_cut_off_is_broken(file_format: str) -> None:
-    with pytest.raises(BrokenImageError):
-        inspect(saved(drawn(), file_format)[:18], None, LIMITS)
-
-
-def test_what_is_refused_by_its_header_has_its_own_problem(client: httpx.Client) -> None:
-    for data, status, expected in (
-        (png_that_says_it_has(60_000, 60_000), 413, "image-too-large"),
-        (saved(drawn(15, 40)), 422, "image-too-small"),
-        (saved(drawn(), "GIF"), 415, "unsupported-image"),
-        (b"no picture", 415, "unsupported-image"),
-        (saved(drawn())[:20], 422, "broken-image"),
-    ):
-        response = post(client, data)
-        assert response.status_code == status
-        assert code(response) == expected
 
 
 # --- Hostile pictures ----------------------------------------------------------------------------------------------

@@ -167,16 +167,30 @@ def test_the_halves_run_when_the_memory_of_the_whole_is_free_again(batcher: Batc
 def test_a_failing_engine_answers_all_its_requests_and_the_thread_goes_on(batcher: Batcher, engine: Fake) -> None:
     answers = held(batcher, engine, 3)
 
-    def fail(count: int) -> None:
-        if count == 3:
-            raise CheckpointError("damaged")
+    def fail(_: int) -> None:
+        raise CheckpointError("damaged")
 
     engine.fail = fail
     engine.gate.set()
     for answer in answers[1:]:
         with pytest.raises(CheckpointError, match="damaged"):
             answer.result(SECONDS)
+    engine.fail = lambda _: None
     assert (batcher.submit("trunk", picture(9), STYLE).result(SECONDS).pixels == 9).all()
+
+
+def test_what_fails_together_is_tried_apart(batcher: Batcher, engine: Fake) -> None:
+    """One style vector of the wrong length must not cost its neighbours their pictures."""
+    answers = held(batcher, engine, 4)
+
+    def fail(count: int) -> None:
+        if count > 1:
+            raise RuntimeError("shapes differ")
+
+    engine.fail = fail
+    engine.gate.set()
+    for level, answer in enumerate(answers[1:]):
+        assert (answer.result(SECONDS).pixels == level).all()
 
 
 def test_a_request_that_nobody_wants_any_more_is_cancelled(batcher: Batcher, engine: Fake) -> None:

@@ -10,6 +10,7 @@ from redis import Redis
 from contract.images import ImageRef, MediaType
 from contract.jobbook import Claim, JobBook
 from contract.jobs import JobState, StylizeJob
+from contract.presence import Presence
 from contract.settings import ContractSettings
 from contract.styles import StyleRef
 from tests.conftest import until
@@ -21,15 +22,22 @@ def book(redis_client: "Redis", settings: ContractSettings) -> JobBook:
     return JobBook(redis_client, settings)
 
 
+@pytest.fixture
+def presence(redis_client: "Redis") -> Presence:
+    return Presence(redis_client, "worker")
+
+
 @contextmanager
 def beating(
     book: JobBook,
+    presence: Presence,
     settings: ContractSettings,
     job_seconds: float = 60,
     end_process: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Heartbeat]:
     heartbeat = Heartbeat(
         book,
+        presence,
         "me",
         beat_seconds=settings.heartbeat_seconds,
         lost_after_seconds=settings.lost_after_seconds,
@@ -55,14 +63,16 @@ def state(book: JobBook, claim: Claim) -> JobState:
     return book.get(claim.job_id).state
 
 
-def until_the_next_beat(book: JobBook) -> None:
-    book.dismiss_worker("me")
-    until(lambda: book.workers() == ["me"], 10, "the next beat")
+def until_the_next_beat(presence: Presence) -> None:
+    presence.dismiss("me")
+    until(lambda: presence.names() == ["me"], 10, "the next beat")
 
 
-def test_a_claim_is_kept_for_longer_than_a_silent_one_would_last(book: JobBook, settings: ContractSettings) -> None:
+def test_a_claim_is_kept_for_longer_than_a_silent_one_would_last(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
     kept, silent = claimed(book), claimed(book)
-    with beating(book, settings) as heartbeat, heartbeat.keep(kept) as keeping:
+    with beating(book, presence, settings) as heartbeat, heartbeat.keep(kept) as keeping:
         until(lambda: silent.job_id in book.reap(), 10, "the silent claim to be lost")
         ends = time.monotonic() + settings.lost_after_seconds
         until(lambda: time.monotonic() > ends or state(book, kept) is not JobState.RUNNING, 10)
@@ -71,18 +81,20 @@ def test_a_claim_is_kept_for_longer_than_a_silent_one_would_last(book: JobBook, 
         assert keeping.holds()
 
 
-def test_a_claim_that_is_no_longer_kept_is_lost(book: JobBook, settings: ContractSettings) -> None:
+def test_a_claim_that_is_no_longer_kept_is_lost(book: JobBook, presence: Presence, settings: ContractSettings) -> None:
     claim = claimed(book)
-    with beating(book, settings) as heartbeat:
+    with beating(book, presence, settings) as heartbeat:
         with heartbeat.keep(claim):
             pass
         until(lambda: claim.job_id in book.reap(), 10, "the claim to be lost")
 
 
-def test_work_on_a_canceled_job_is_no_longer_wanted(book: JobBook, settings: ContractSettings) -> None:
+def test_work_on_a_canceled_job_is_no_longer_wanted(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
     canceled, other = claimed(book), claimed(book)
     with (
-        beating(book, settings) as heartbeat,
+        beating(book, presence, settings) as heartbeat,
         heartbeat.keep(canceled) as keeping,
         heartbeat.keep(other) as keeping_other,
     ):
@@ -93,20 +105,22 @@ def test_work_on_a_canceled_job_is_no_longer_wanted(book: JobBook, settings: Con
 
 
 def test_work_on_a_job_that_another_worker_has_taken_is_no_longer_wanted(
-    book: JobBook, settings: ContractSettings
+    book: JobBook, presence: Presence, settings: ContractSettings
 ) -> None:
     claim = claimed(book)
     book.release(claim)
     assert book.claim(claim.job_id) is not None
-    with beating(book, settings) as heartbeat, heartbeat.keep(claim) as keeping:
+    with beating(book, presence, settings) as heartbeat, heartbeat.keep(claim) as keeping:
         until(lambda: not keeping.holds(), 10, "the worker to hear of it")
     assert state(book, claim) is JobState.RUNNING
 
 
-def test_a_job_that_takes_too_long_is_failed_and_the_process_ends(book: JobBook, settings: ContractSettings) -> None:
+def test_a_job_that_takes_too_long_is_failed_and_the_process_ends(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
     codes: list[int] = []
     stuck = claimed(book)
-    with beating(book, settings, job_seconds=1, end_process=codes.append) as heartbeat, heartbeat.keep(stuck):
+    with beating(book, presence, settings, job_seconds=1, end_process=codes.append) as heartbeat, heartbeat.keep(stuck):
         heartbeat.ready()
         until(lambda: bool(codes), 10, "the end of the process")
     record = book.get(stuck.job_id)
@@ -116,34 +130,65 @@ def test_a_job_that_takes_too_long_is_failed_and_the_process_ends(book: JobBook,
     assert record.error.code == "job-timeout"
 
 
-def test_the_neighbours_of_a_stuck_job_go_back_into_the_queue(book: JobBook, settings: ContractSettings) -> None:
+def test_the_neighbours_of_a_stuck_job_go_back_into_the_queue(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
     codes: list[int] = []
-    with beating(book, settings, job_seconds=1, end_process=codes.append) as heartbeat:
+    with beating(book, presence, settings, job_seconds=1, end_process=codes.append) as heartbeat:
         heartbeat.ready()
         stuck = claimed(book)
         with heartbeat.keep(stuck):
             for _ in range(2):
-                until_the_next_beat(book)
+                until_the_next_beat(presence)
             neighbour = claimed(book)
             with heartbeat.keep(neighbour):
                 until(lambda: bool(codes), 10, "the end of the process")
                 assert state(book, neighbour) is JobState.QUEUED
-                assert book.workers() == []
+                assert presence.names() == []
     assert state(book, stuck) is JobState.FAILED
 
 
 def test_a_worker_is_announced_when_it_is_ready_and_dismissed_when_it_stops(
-    book: JobBook, settings: ContractSettings
+    book: JobBook, presence: Presence, settings: ContractSettings
 ) -> None:
-    with beating(book, settings) as heartbeat:
-        assert book.workers() == []
+    with beating(book, presence, settings) as heartbeat:
+        assert presence.names() == []
         heartbeat.ready()
-        assert book.workers() == ["me"]
-    assert book.workers() == []
+        assert presence.names() == ["me"]
+    assert presence.names() == []
 
 
-def test_a_worker_that_beats_stays_announced(book: JobBook, settings: ContractSettings, redis_client: "Redis") -> None:
-    with beating(book, settings) as heartbeat:
+def test_a_worker_that_beats_stays_announced(
+    book: JobBook, presence: Presence, settings: ContractSettings, redis_client: "Redis"
+) -> None:
+    with beating(book, presence, settings) as heartbeat:
         heartbeat.ready()
         redis_client.flushall()
-        until(lambda: book.workers() == ["me"], 10, "the next beat")
+        until(lambda: presence.names() == ["me"], 10, "the next beat")
+
+
+def test_a_worker_whose_consumer_stands_still_is_announced_no_longer(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
+    with beating(book, presence, settings) as heartbeat:
+        heartbeat.ready()
+        until(lambda: presence.names() == [], 10, "its word to run out")
+        heartbeat.consumer_is_alive()
+        until(lambda: presence.names() == ["me"], 10, "the next beat")
+
+
+def test_time_in_which_others_are_served_does_not_count(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
+    codes: list[int] = []
+    with beating(book, presence, settings, job_seconds=0.5, end_process=codes.append) as heartbeat:
+        patient = claimed(book)
+        with heartbeat.keep(patient) as keeping:
+            keeping.waits()
+            heartbeat.ready()
+            started = time.monotonic()
+            until(lambda: time.monotonic() - started > 1.2, 10, "more than the time that a job may take")
+            assert state(book, patient) is JobState.RUNNING
+            keeping.works()
+            until(lambda: bool(codes), 10, "the end of the process")
+    assert state(book, patient) is JobState.FAILED

@@ -51,13 +51,26 @@ def job(content: ImageRef, media_type: MediaType = MediaType.PNG, size: int | No
     return StylizeJob(content=content, style=TINY, size=size, media_type=media_type, quality=90)
 
 
-def wanted() -> bool:
-    return True
+class Keeping:
+    """An attempt that holds as long as it is wanted, and writes down its turns."""
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self.wanted = wanted
+        self.turns: list[str] = []
+
+    def holds(self) -> bool:
+        return self.wanted
+
+    def waits(self) -> None:
+        self.turns.append("waits")
+
+    def works(self) -> None:
+        self.turns.append("works")
 
 
 def test_a_job_makes_the_picture_that_its_generator_makes(stylizer: Stylizer, images: ImageStore) -> None:
     content = photograph()
-    result = stylizer.stylize(job(images.put(content)), Stopwatch(), wanted)
+    result = stylizer.stylize(job(images.put(content)), Stopwatch(), Keeping())
     bank = tiny_bank("tiny", seed=1)
     with torch.inference_mode():
         tensor = to_tensor(np.array(Image.open(io.BytesIO(content))))
@@ -66,7 +79,7 @@ def test_a_job_makes_the_picture_that_its_generator_makes(stylizer: Stylizer, im
 
 
 def test_the_result_says_what_it_is(stylizer: Stylizer, images: ImageStore) -> None:
-    result = stylizer.stylize(job(images.put(photograph()), MediaType.WEBP, size=90), Stopwatch(), wanted)
+    result = stylizer.stylize(job(images.put(photograph()), MediaType.WEBP, size=90), Stopwatch(), Keeping())
     data = images.open(result.image)
     assert (result.media_type, result.width, result.height, result.bytes) == (MediaType.WEBP, 90, 66, len(data))
     image = Image.open(io.BytesIO(data))
@@ -75,7 +88,7 @@ def test_the_result_says_what_it_is(stylizer: Stylizer, images: ImageStore) -> N
 
 def test_every_stage_is_timed(stylizer: Stylizer, images: ImageStore) -> None:
     watch = Stopwatch()
-    stylizer.stylize(job(images.put(photograph())), watch, wanted)
+    stylizer.stylize(job(images.put(photograph())), watch, Keeping())
     timings = watch.timings()
     assert timings.queue_seconds is None
     for seconds in (timings.decode_seconds, timings.compute_seconds, timings.encode_seconds):
@@ -85,7 +98,7 @@ def test_every_stage_is_timed(stylizer: Stylizer, images: ImageStore) -> None:
 
 def test_alpha_goes_around_the_generator(stylizer: Stylizer, images: ImageStore) -> None:
     content = photograph(mode="RGBA")
-    result = stylizer.stylize(job(images.put(content)), Stopwatch(), wanted)
+    result = stylizer.stylize(job(images.put(content)), Stopwatch(), Keeping())
     stylized = Image.open(io.BytesIO(images.open(result.image)))
     assert stylized.mode == "RGBA"
     assert stylized.getchannel("A").tobytes() == Image.open(io.BytesIO(content)).getchannel("A").tobytes()
@@ -95,34 +108,34 @@ def test_a_picture_that_has_left_the_store_is_lost(stylizer: Stylizer, images: I
     content = images.put(photograph())
     images.sweep(timedelta(seconds=-60), in_use=())
     with pytest.raises(ImageLostError):
-        stylizer.stylize(job(content), Stopwatch(), wanted)
+        stylizer.stylize(job(content), Stopwatch(), Keeping())
 
 
 def test_what_was_measured_before_a_failure_is_kept(stylizer: Stylizer, images: ImageStore) -> None:
     watch = Stopwatch()
     with pytest.raises(BrokenImageError):
-        stylizer.stylize(job(images.put(photograph()[:-400])), watch, wanted)
+        stylizer.stylize(job(images.put(photograph()[:-400])), watch, Keeping())
     assert list(watch.seconds) == ["decode_seconds"]
 
 
 def test_a_picture_above_the_limit_is_refused(stylizer: Stylizer, images: ImageStore) -> None:
     with pytest.raises(ImageTooLargeError):
-        stylizer.stylize(job(images.put(photograph(400, 300))), Stopwatch(), wanted)
+        stylizer.stylize(job(images.put(photograph(400, 300))), Stopwatch(), Keeping())
 
 
 def test_an_unknown_version_of_a_style_is_not_found(stylizer: Stylizer, images: ImageStore) -> None:
     request = job(images.put(photograph())).model_copy(update={"style": StyleRef(name="tiny", version=9)})
     with pytest.raises(StyleNotFoundError):
-        stylizer.stylize(request, Stopwatch(), wanted)
+        stylizer.stylize(request, Stopwatch(), Keeping())
 
 
 def test_a_version_published_later_is_found(stylizer: Stylizer, images: ImageStore, styles: StyleStore) -> None:
     request = job(images.put(photograph()))
-    first = stylizer.stylize(request, Stopwatch(), wanted)
+    first = stylizer.stylize(request, Stopwatch(), Keeping())
     publish_tiny(styles, "tiny", seed=2)
-    again = stylizer.stylize(request, Stopwatch(), wanted)
+    again = stylizer.stylize(request, Stopwatch(), Keeping())
     second = stylizer.stylize(
-        request.model_copy(update={"style": StyleRef(name="tiny", version=2)}), Stopwatch(), wanted
+        request.model_copy(update={"style": StyleRef(name="tiny", version=2)}), Stopwatch(), Keeping()
     )
     assert again.sha256 == first.sha256
     assert second.sha256 != first.sha256
@@ -131,5 +144,13 @@ def test_a_version_published_later_is_found(stylizer: Stylizer, images: ImageSto
 def test_a_job_that_nobody_wants_is_cancelled_and_leaves_nothing(stylizer: Stylizer, images: ImageStore) -> None:
     watch = Stopwatch()
     with pytest.raises(CancelledError):
-        stylizer.stylize(job(images.put(photograph())), watch, lambda: False)
+        stylizer.stylize(job(images.put(photograph())), watch, Keeping(wanted=False))
     assert "encode_seconds" not in watch.seconds
+
+
+def test_a_job_says_when_it_waits_for_the_engine_and_when_its_turn_has_come(
+    stylizer: Stylizer, images: ImageStore
+) -> None:
+    keeping = Keeping()
+    stylizer.stylize(job(images.put(photograph())), Stopwatch(), keeping)
+    assert keeping.turns == ["waits", "works"]

@@ -1,0 +1,33 @@
+"""Can the service do its work, and if not, why?"""
+
+from contract.errors import AtelierError
+from service.gateway import Gateway
+from service.schemas import Checks, Readiness
+
+OK = "ok"
+
+
+def readiness(gateway: Gateway) -> Readiness:
+    """Asks Redis and the store. A missing style does not count: whoever imports the first one needs a ready service."""
+    checks = Checks(**_ask_redis(gateway), **_ask_store(gateway))
+    return Readiness(ready=checks.redis == checks.store == checks.workers == OK, checks=checks)
+
+
+def _ask_redis(gateway: Gateway) -> dict[str, str]:
+    try:
+        depth, workers = gateway.book.depth(), gateway.workers.names()
+    except AtelierError as error:
+        return dict.fromkeys(("redis", "workers", "queue"), str(error))
+    return {
+        "redis": OK,
+        "workers": OK if workers else "no worker is ready",
+        "queue": f"{depth.queued} waiting, {depth.running} running",
+    }
+
+
+def _ask_store(gateway: Gateway) -> dict[str, str]:
+    try:
+        names = gateway.styles.names()
+    except AtelierError as error:
+        return dict.fromkeys(("store", "styles"), str(error))
+    return {"store": OK, "styles": OK if names else "there are no styles yet: import or train one"}

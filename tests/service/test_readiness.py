@@ -1,0 +1,56 @@
+"""When the service says that it can do its work."""
+
+import shutil
+from pathlib import Path
+
+from tests.conftest import free_port
+from tests.service.conftest import Gateways, LoneGateway, accepted, claimed
+
+FINE = {"redis": "ok", "store": "ok", "workers": "ok", "styles": "ok", "queue": "0 waiting, 0 running"}
+
+
+def test_the_service_is_ready_while_a_worker_is(gateway: LoneGateway) -> None:
+    response = gateway.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"ready": False, "checks": {**FINE, "workers": "no worker is ready"}}
+    assert "retry-after" in response.headers
+    gateway.workers.announce("one", 30)
+    response = gateway.client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {"ready": True, "checks": FINE}
+    gateway.workers.dismiss("one")
+    assert gateway.client.get("/readyz").status_code == 503
+
+
+def test_a_missing_style_is_a_hint_and_no_hindrance(gateway: LoneGateway, tmp_path: Path) -> None:
+    gateway.workers.announce("one", 30)
+    shutil.rmtree(tmp_path / "store" / "styles")
+    response = gateway.client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json()["ready"]
+    assert "import" in response.json()["checks"]["styles"]
+
+
+def test_a_store_out_of_reach_is_a_hindrance(gateway: LoneGateway, tmp_path: Path) -> None:
+    gateway.workers.announce("one", 30)
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "store").write_text("a file where the store was")
+    response = gateway.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"]["store"] != "ok"
+
+
+def test_without_redis_nothing_works(gateways: Gateways) -> None:
+    with gateways(redis_url=f"redis://127.0.0.1:{free_port()}/0") as gateway:
+        response = gateway.client.get("/readyz")
+    assert response.status_code == 503
+    checks = response.json()["checks"]
+    assert "ok" not in (checks["redis"], checks["workers"])
+    assert checks["store"] == checks["styles"] == "ok"
+    assert response.elapsed.total_seconds() < 10
+
+
+def test_the_queue_is_told(gateway: LoneGateway) -> None:
+    jobs = [accepted(gateway) for _ in range(3)]
+    claimed(gateway, jobs[0])
+    assert gateway.client.get("/readyz").json()["checks"]["queue"] == "2 waiting, 1 running"

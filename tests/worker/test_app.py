@@ -1,0 +1,163 @@
+"""The worker, from a ticket to the end of the job, on a real Redis and a real store."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from contract.errors import ImageTooLargeError, StoreUnavailableError
+from contract.images import ImageStore, MediaType
+from contract.jobs import JobRecord, JobResult, JobState, StylizeJob
+from contract.settings import ContractSettings
+from contract.storage import open_storage
+from contract.styles import StyleDraft, StyleRef, StyleSource, StyleStore
+from generator.checkpoint import trunk_of, vector_of
+from tests.conftest import publish_tiny, tiny_bank, until
+from tests.pictures import encoded, photograph
+from worker.app import Worker
+from worker.settings import WorkerSettings
+from worker.stylizer import Attempt, Stopwatch
+
+
+@pytest.fixture
+def worker(settings: ContractSettings, styles: StyleStore, redis_client: object) -> Iterator[Worker]:
+    publish_tiny(styles, "tiny")
+    worker = Worker(WorkerSettings(**settings.model_dump()))
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def images(settings: ContractSettings) -> ImageStore:
+    return ImageStore(open_storage(settings.store_url))
+
+
+def posted(worker: Worker, images: ImageStore) -> str:
+    content = images.put(encoded(photograph(40, 30)))
+    style = StyleRef(name="tiny", version=1)
+    return worker.book.create(StylizeJob(content=content, style=style, media_type=MediaType.PNG, quality=90)).id
+
+
+class Failing:
+    """A stylizer that does something else."""
+
+    def __init__(self, act: Callable[[], JobResult]) -> None:
+        self.act = act
+
+    def stylize(self, _: StylizeJob, __: Stopwatch, ___: Attempt) -> JobResult:
+        return self.act()
+
+
+def failing(worker: Worker, error: BaseException) -> None:
+    def act() -> JobResult:
+        raise error
+
+    worker.stylizer = Failing(act)  # type: ignore[assignment]
+
+
+def ended(worker: Worker, job_id: str) -> JobRecord:
+    worker.work(job_id)
+    return worker.book.get(job_id)
+
+
+def test_a_ticket_becomes_a_picture(worker: Worker, images: ImageStore) -> None:
+    record = ended(worker, posted(worker, images))
+    assert record.state is JobState.SUCCEEDED
+    assert record.result is not None
+    assert (record.result.width, record.result.height) == (40, 30)
+    assert all(seconds is not None and seconds >= 0 for seconds in record.timings.model_dump().values())
+
+
+def test_a_second_ticket_of_the_same_job_does_nothing(worker: Worker, images: ImageStore) -> None:
+    record = ended(worker, posted(worker, images))
+    assert ended(worker, record.id) == record
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ImageTooLargeError("too large"), "image-too-large"),
+        (MemoryError(), "out-of-memory"),
+        (ZeroDivisionError(), "internal-error"),
+    ],
+)
+def test_what_goes_wrong_ends_the_job_with_its_code(
+    worker: Worker, images: ImageStore, error: Exception, code: str
+) -> None:
+    failing(worker, error)
+    record = ended(worker, posted(worker, images))
+    assert record.state is JobState.FAILED
+    assert record.error is not None
+    assert record.error.code == code
+
+
+def test_a_store_out_of_reach_is_tried_again_and_then_said(worker: Worker, images: ImageStore) -> None:
+    failing(worker, StoreUnavailableError("The store does not answer."))
+    job_id = posted(worker, images)
+    states = [ended(worker, job_id).state for _ in range(worker.attempts)]
+    assert states == [JobState.QUEUED] * (worker.attempts - 1) + [JobState.FAILED]
+    error = worker.book.get(job_id).error
+    assert error is not None
+    assert error.code == "store-unavailable"
+
+
+def test_a_picture_lost_from_the_store_is_said(worker: Worker, images: ImageStore) -> None:
+    style = StyleRef(name="tiny", version=1)
+    gone = images.put(b"gone").model_copy(update={"sha256": "0" * 64})
+    job = worker.book.create(StylizeJob(content=gone, style=style, media_type=MediaType.PNG, quality=90))
+    error = ended(worker, job.id).error
+    assert error is not None
+    assert error.code == "image-lost"
+
+
+def test_a_job_that_lost_its_worker_is_worked_on_alone(worker: Worker, images: ImageStore) -> None:
+    suspect = posted(worker, images)
+    claim = worker.book.claim(suspect)
+    assert claim is not None
+    assert worker.book.release(claim)
+    neighbour = posted(worker, images)
+    begun, finish = threading.Event(), threading.Event()
+
+    def act() -> JobResult:
+        begun.set()
+        finish.wait(10)
+        raise MemoryError
+
+    worker.stylizer = Failing(act)  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(worker.work, suspect)
+        assert begun.wait(10)
+        second = pool.submit(worker.work, neighbour)
+        until(lambda: second.running())
+        assert worker.book.get(neighbour).state is JobState.QUEUED
+        finish.set()
+        first.result(10)
+        second.result(10)
+    assert worker.book.get(neighbour).state is JobState.FAILED
+
+
+def test_work_that_is_stopped_before_its_turn_goes_back_and_does_not_count(worker: Worker, images: ImageStore) -> None:
+    worker.batcher.close()
+    record = ended(worker, posted(worker, images))
+    assert (record.state, record.attempt) == (JobState.QUEUED, 0)
+
+
+def test_warming_up_passes_by_a_built_in_style_that_is_damaged(
+    settings: ContractSettings, redis_client: object
+) -> None:
+    builtin = StyleStore(open_storage(str(settings.builtin_styles)))
+    bank = tiny_bank("good")
+    for name, trunk in (("good", trunk_of(bank)), ("damaged", b"not a checkpoint")):
+        draft = StyleDraft(
+            name=name, source=StyleSource.BUILTIN, architecture="residual", norm="instance", width=bank.config.width
+        )
+        builtin.publish(draft, trunk, vector_of(bank, "good"))
+    worker = Worker(WorkerSettings(**settings.model_dump()))
+    try:
+        worker.warm_up()
+        assert {card.name for card in worker.styles.cards()} == {"good", "damaged"}
+        assert worker.presence.names() == [worker.name]
+    finally:
+        worker.close()
+    assert worker.presence.names() == []
