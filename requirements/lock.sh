@@ -15,4 +15,5 @@ compile laptop pyproject.toml --constraint requirements/dev.txt --extra service 
 compile service pyproject.toml --constraint requirements/dev.txt --extra service
 compile worker pyproject.toml --constraint requirements/dev.txt --extra worker --extra trainer
 compile torch requirements/torch.in --upgrade --constraint requirements/dev.txt
+compile redis requirements/redis.in --upgrade --no-deps
 compile uv requirements/uv.in --upgrade

@@ -14,7 +14,7 @@ import pytest
 import torch
 from redis import Redis, RedisError
 
-from atelier.up import redis_binary
+from atelier.redis_server import redis_binary
 from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import StyleCard, StyleDraft, StyleSource, StyleStore

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis import Redis, RedisError
 
-from atelier.up import redis_binary
+from atelier.redis_server import redis_binary
 from contract.images import ImageRef, MediaType
 from contract.jobbook import Claim, JobBook
 from contract.jobs import JobResult, StylizeJob
