@@ -45,3 +45,10 @@ def test_the_tree_names_every_folder() -> None:
 
 def _variables(line: str) -> list[str]:
     return re.findall(r"`(ATELIER_[A-Z_]+)`", line.split("|")[1])
+
+
+def test_every_local_link_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
+    assert links
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []

@@ -4,7 +4,7 @@
 
 The run can be stopped (Ctrl-C, SIGTERM, SIGKILL) and started again with the same arguments: it goes on from its last
 state, with the same pictures, weights, optimiser and schedule as if it had never stopped. ``--out`` then holds
-``bank.safetensors`` (the checkpoint: ``atelier styles publish``), ``state.pt``, ``losses.jsonl`` and previews.
+``bank.safetensors`` (the checkpoint, for ``atelier styles import``), ``state.pt``, ``losses.jsonl`` and previews.
 """
 
 import json
