@@ -34,7 +34,6 @@
     │   ├── ImageLostError             the uploaded picture is no longer in the store
     │   └── InternalError              a fault of ours, in the log under the job's id
     ├── CheckpointError            a file of weights cannot be used
-    ├── StyleExistsError           the name is taken
     └── SettingsError              the service cannot start like this
 
 ``code`` is for programs and never changes; ``title`` is the same sentence for every occurrence; the message
@@ -225,11 +224,6 @@ class InternalError(JobError):
 class CheckpointError(AtelierError):
     code = "bad-checkpoint"
     title = "The file of weights cannot be used"
-
-
-class StyleExistsError(AtelierError):
-    code = "style-exists"
-    title = "The style exists already"
 
 
 class SettingsError(AtelierError):

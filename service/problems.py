@@ -41,7 +41,6 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.JobCanceledError: HTTPStatus.CONFLICT,
     errors.OutOfMemoryError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.CheckpointError: HTTPStatus.INTERNAL_SERVER_ERROR,  # of a style in the store: whoever asks cannot help it
-    errors.StyleExistsError: HTTPStatus.CONFLICT,
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """Errors that are not named here have the status of the class that they derive from."""

@@ -25,6 +25,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 START_SECONDS = 90
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny layers gain nothing from threads, which wait for one another on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of photographs, paintings and hostile files that lies beside a development checkout."""

@@ -25,7 +25,7 @@ from contract.errors import (
 )
 from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook, connect
-from contract.jobs import JobResult
+from contract.jobs import JobResult, JobState
 from contract.logs import configure_logs
 from contract.presence import Presence, process_name
 from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app, on_progress
@@ -87,9 +87,10 @@ class Worker:
         log.info("worker is ready", worker=self.name)
 
     def work(self, job_id: str) -> None:
-        """The whole of a ticket. A job that has been tried before may have killed its worker: it is worked on alone."""
-        tried = self.book.get(job_id).attempt > 0
-        with self.isolation.alone() if tried else self.isolation.shared():
+        """The whole of a ticket. A waiting job that was tried before may have killed its worker: it is done alone."""
+        record = self.book.get(job_id)
+        suspect = record.state is JobState.QUEUED and record.attempt > 0
+        with self.isolation.alone() if suspect else self.isolation.shared():
             claim = self.book.claim(job_id)
             if claim is None:
                 log.info("ticket dropped: the job is over or somebody has it", job=job_id)

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import re
 import signal
 import struct
@@ -32,6 +31,7 @@ from contract.styles import StyleStore
 from service.app import Server, create_app
 from service.settings import ServiceSettings
 from tests.conftest import Stack, free_port, publish_tiny, until
+from tests.pictures import encoded
 
 Field = tuple[str, tuple[str | None, bytes] | tuple[str | None, str]]
 
@@ -57,15 +57,7 @@ def with_alpha(width: int = 48, height: int = 32) -> Image.Image:
 
 
 def saved(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, file_format, **options)
-    return out.getvalue()
-
-
-def opened(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
+    return encoded(image, file_format, **options)
 
 
 def png_that_says_it_has(width: int, height: int) -> bytes:

@@ -86,8 +86,8 @@ def test_an_answer_that_is_not_documented_is_noticed() -> None:
     undocumented = httpx.Response(418, request=POST)
     with pytest.raises(AssertionError, match="418"):
         must_be_documented(undocumented)
-    problem = {"code": "style-exists"}
-    with pytest.raises(AssertionError, match="style-exists"):
+    problem = {"code": "bad-settings"}
+    with pytest.raises(AssertionError, match="bad-settings"):
         must_be_documented(httpx.Response(409, json=problem, headers={"Content-Type": PROBLEM}, request=POST))
 
 

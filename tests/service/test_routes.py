@@ -14,13 +14,13 @@ import pytest
 
 from contract.images import MediaType
 from tests.conftest import Stack
+from tests.pictures import decoded
 from tests.service.conftest import (
     ASYNC,
     DOCUMENT,
     LoneGateway,
     code,
     drawn,
-    opened,
     parameters,
     post,
     saved,
@@ -34,7 +34,7 @@ from tests.service.conftest import (
     "sides", [(16, 16), (17, 31), (31, 17), (300, 16), (16, 300), (63, 65), (101, 67), (128, 128), (19, 23)]
 )
 def test_the_result_has_exactly_the_size_of_the_photograph(client: httpx.Client, sides: tuple[int, int]) -> None:
-    assert opened(post(client, saved(drawn(*sides))).content).size == sides
+    assert decoded(post(client, saved(drawn(*sides))).content).size == sides
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_the_result_has_exactly_the_size_of_the_photograph(client: httpx.Client,
 def test_the_long_side_of_the_result_is_exactly_the_size_asked_for(
     client: httpx.Client, sides: tuple[int, int], size: int, expected: tuple[int, int]
 ) -> None:
-    assert opened(post(client, saved(drawn(*sides)), size=str(size)).content).size == expected
+    assert decoded(post(client, saved(drawn(*sides)), size=str(size)).content).size == expected
 
 
 @pytest.mark.parametrize("own", MediaType)
 def test_the_result_has_the_format_of_the_photograph(client: httpx.Client, own: MediaType) -> None:
     response = post(client, saved(drawn(), own.name))
     assert response.headers["content-type"] == own
-    assert opened(response.content).format == own.name
+    assert decoded(response.content).format == own.name
 
 
 @pytest.mark.parametrize("wished", MediaType)
@@ -70,7 +70,7 @@ def test_accept_and_format_choose_the_format_of_the_result(client: httpx.Client,
     by_option = post(client, data, headers={"Accept": "image/jpeg"}, format=wished.value.removeprefix("image/"))
     for response in (by_accept, by_option):
         assert response.headers["content-type"] == wished
-        assert opened(response.content).format == wished.name
+        assert decoded(response.content).format == wished.name
     assert by_accept.content == by_option.content
 
 
@@ -95,8 +95,8 @@ def test_quality_trades_bytes_for_closeness(client: httpx.Client, wished: str) -
 
 def test_alpha_is_kept_where_the_format_has_it_and_white_where_not(client: httpx.Client) -> None:
     data = saved(with_alpha())
-    png = opened(post(client, data).content)
-    jpeg = opened(post(client, data, format="jpeg", quality="100").content)
+    png = decoded(post(client, data).content)
+    jpeg = decoded(post(client, data, format="jpeg", quality="100").content)
     assert png.mode == "RGBA"
     assert png.getchannel("A").tobytes() == with_alpha().getchannel("A").tobytes()
     assert jpeg.mode == "RGB"
@@ -108,7 +108,7 @@ def test_every_colour_model_is_stylized(client: httpx.Client, mode: str) -> None
     image = drawn().convert("L").convert("I;16") if mode == "I;16" else drawn().convert(mode)
     response = post(client, saved(image, "JPEG" if mode == "CMYK" else "PNG"))
     assert response.status_code == 200
-    assert opened(response.content).size == image.size
+    assert decoded(response.content).size == image.size
 
 
 def test_styles_differ_and_a_version_may_be_named(client: httpx.Client) -> None:
@@ -144,7 +144,7 @@ def test_requests_at_once_get_each_their_own_picture(client: httpx.Client, pool:
     requests = [(saved(drawn(32, 24 if i % 4 else 32)), "tiny" if i % 2 else "other") for i in range(8)]
 
     def stylized(request: tuple[bytes, str]) -> Any:
-        return np.asarray(opened(post(client, request[0], style=request[1]).content)).astype(int)
+        return np.asarray(decoded(post(client, request[0], style=request[1]).content)).astype(int)
 
     together = list(pool.map(stylized, requests))
     for request, picture in zip(requests, together, strict=True):
@@ -179,7 +179,7 @@ def test_the_document_of_an_ended_job_tells_everything(client: httpx.Client) -> 
         "bytes": len(picture.content),
         "sha256": hashlib.sha256(picture.content).hexdigest(),
     }
-    assert opened(picture.content).format == "WEBP"
+    assert decoded(picture.content).format == "WEBP"
     assert client.get(job["urls"]["self"]).json() == job
 
 

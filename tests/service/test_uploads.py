@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Stack
+from tests.pictures import decoded
 from tests.service.conftest import (
     code,
     data_url,
     document,
     drawn,
     form,
-    opened,
     parameters,
     picture_field,
     post,
@@ -43,7 +43,7 @@ def test_all_three_forms_make_the_same_picture(client: httpx.Client, file_format
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert answers[0].content == answers[1].content == answers[2].content
-    assert opened(answers[0].content).size == (50, 35)
+    assert decoded(answers[0].content).size == (50, 35)
 
 
 def test_the_fields_of_a_form_may_come_in_any_order(client: httpx.Client) -> None:
@@ -55,7 +55,7 @@ def test_the_fields_of_a_form_may_come_in_any_order(client: httpx.Client) -> Non
 
 def test_options_of_a_form_may_stand_in_the_query(client: httpx.Client) -> None:
     response = form(client, picture_field(saved(drawn())), text_field("style", "tiny"), size="24")
-    assert opened(response.content).size == (24, 16)
+    assert decoded(response.content).size == (24, 16)
 
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "image/jpeg", "image/x-unheard-of", "IMAGE/PNG"])

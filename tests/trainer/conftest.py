@@ -1,6 +1,5 @@
 """What training needs: random descriptor weights, a few photographs and a painting."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.models import vgg19
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """Tiny layers gain nothing from threads, which wait for one another on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -137,6 +137,16 @@ def test_a_job_that_lost_its_worker_is_worked_on_alone(worker: Worker, images: I
     assert worker.book.get(neighbour).state is JobState.FAILED
 
 
+def test_a_second_ticket_of_a_job_that_somebody_has_does_not_wait_to_be_alone(
+    worker: Worker, images: ImageStore
+) -> None:
+    running = posted(worker, images)
+    assert worker.book.claim(running) is not None
+    with ThreadPoolExecutor(1) as pool, worker.isolation.shared():
+        pool.submit(worker.work, running).result(10)
+    assert worker.book.get(running).attempt == 1
+
+
 def test_work_that_is_stopped_before_its_turn_goes_back_and_does_not_count(worker: Worker, images: ImageStore) -> None:
     worker.batcher.close()
     record = ended(worker, posted(worker, images))
