@@ -1,5 +1,7 @@
-"""The Python client: a photograph in, the stylized photograph out."""
+"""The Python client: a photograph in, the stylized photograph out; paintings in, a new style out."""
 
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +12,12 @@ from contract.errors import AtelierError
 
 REQUEST_SECONDS = 90
 WAIT_SECONDS = 30
+WATCH_SECONDS = 1
+UNFINISHED = ("queued", "running")
+
+Watch = Callable[[dict[str, Any]], object]
+Option = str | int | float | bool | None
+"""None is the service's default."""
 
 
 class ServiceError(AtelierError):
@@ -47,12 +55,13 @@ class Client:
         except httpx.InvalidURL as error:
             raise UnreachableError(url, error) from error
 
-    def stylize(self, photograph: Path, style: str, **options: str | int | None) -> bytes:
-        """The photograph in the style of ``name`` or ``name@version``, waiting as long as it takes.
+    def stylize(self, photograph: Path, style: str, **options: Option) -> bytes:
+        """The photograph in a style, waiting as long as it takes.
 
-        ``options`` are those of POST /stylize: size (pixels), format, quality (1..100).
+        ``style`` is ``name``, ``name@version``, or a blend of styles of one trunk: ``a:0.6,b:0.4``. ``options`` are
+        those of POST /stylize: strength (0..1.5), preserve_color, size (pixels), format, quality (1..100).
         """
-        query = {"style": style, **{name: value for name, value in options.items() if value is not None}}
+        query = {"style": style, **_given(options)}
         response = self._request(
             "POST",
             "/stylize",
@@ -69,6 +78,50 @@ class Client:
         styles: list[dict[str, Any]] = _checked(self._request("GET", "/styles")).json()["styles"]
         return styles
 
+    def train(
+        self,
+        pictures: Sequence[Path],
+        name: str,
+        watch: Watch = lambda _: None,
+        **options: Option,
+    ) -> dict[str, Any]:
+        """A new style from 1 to 8 pictures of it, waiting until it is published; the result of the job.
+
+        ``options`` are those of POST /styles: quality (quick or full), iterations, style_weight, stroke_size, content,
+        title, description, replace. ``watch`` is told of the job's document about once a second.
+        """
+        return result_of(self.follow(self.begin_training(pictures, name, **options), watch))
+
+    def begin_training(self, pictures: Sequence[Path], name: str, **options: Option) -> dict[str, Any]:
+        """The document of the job that has been queued. The arguments are those of ``train``."""
+        fields = {name: str(value).lower() if isinstance(value, bool) else str(value)
+                  for name, value in {"name": name, **_given(options)}.items()}  # fmt: skip
+        with ExitStack() as files:
+            images = [("image", (path.name, files.enter_context(path.open("rb")))) for path in pictures]
+            job: dict[str, Any] = _checked(self._request("POST", "/styles", data=fields, files=images)).json()
+        return job
+
+    def job(self, url: str, wait_seconds: float = 0) -> dict[str, Any]:
+        """The document of the job at this address (``urls.self``), when it ends or after this long."""
+        job: dict[str, Any] = _checked(self._request("GET", url, params={"wait": wait_seconds})).json()
+        return job
+
+    def follow(self, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
+        """The document of the job when it has ended; ``watch`` is told of it about once a second meanwhile."""
+        while job["state"] in UNFINISHED:
+            watch(job)
+            job = self.job(job["urls"]["self"], wait_seconds=WATCH_SECONDS)
+        watch(job)
+        return job
+
+    def cancel(self, url: str) -> None:
+        """Ends the job at this address (``urls.cancel``)."""
+        _checked(self._request("DELETE", url))
+
+    def picture(self, url: str) -> bytes:
+        """A picture by the address that a document gave: a preview, a thumbnail, a contact sheet."""
+        return _checked(self._request("GET", url)).content
+
     def close(self) -> None:
         self._http.close()
 
@@ -82,16 +135,27 @@ class Client:
 
     def _result(self, urls: dict[str, str]) -> httpx.Response:
         """The result of a job that took longer than the request, once it has ended."""
-        while True:
-            job = _checked(self._request("GET", urls["self"], params={"wait": WAIT_SECONDS})).json()
-            if job["state"] not in ("queued", "running"):
-                return self._request("GET", urls["result"])
+        while self.job(urls["self"], wait_seconds=WAIT_SECONDS)["state"] in UNFINISHED:
+            pass
+        return self._request("GET", urls["result"])
 
     def _request(self, method: str, address: str, **parts: Any) -> httpx.Response:
         try:
             return self._http.request(method, address, **parts)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UnreachableError(self._url, error) from error
+
+
+def result_of(job: dict[str, Any]) -> dict[str, Any]:
+    """What a job that has ended has made. Raises ServiceError when it failed or was canceled."""
+    if job["state"] != "succeeded":
+        raise ServiceError(job["error"] or {"detail": "The job was canceled.", "code": "job-canceled"})
+    result: dict[str, Any] = job["result"]
+    return result
+
+
+def _given(options: dict[str, Option]) -> dict[str, str | int | float | bool]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -36,8 +36,9 @@ POLL_SECONDS = 0.2
 PROBE_SECONDS = 2
 GATEWAY_STOP_SECONDS = 20
 REDIS_STOP_SECONDS = 15
+REPLACED = ("worker", "trainer")
 RESTARTS = 5
-"""A worker that ends this often within RESTART_WINDOW_SECONDS is not started again."""
+"""A worker or trainer that ends this often within RESTART_WINDOW_SECONDS is not started again."""
 RESTART_WINDOW_SECONDS = 60
 
 
@@ -85,7 +86,7 @@ class Launcher:
         self._stopping = False
         self._hurry = False
         self._not_ready = ""
-        self._worker_deaths: deque[float] = deque(maxlen=RESTARTS)
+        self._deaths = {name: deque[float](maxlen=RESTARTS) for name in REPLACED}
         self._address_file = settings.data / "service.json"
         port = settings.port or _free_port()
         _check_port(settings.host, port)
@@ -112,7 +113,7 @@ class Launcher:
             self._address_file.write_text(json.dumps({"url": self.url}))
 
     def watch(self) -> None:
-        """Returns when somebody wants to stop. A worker that dies is replaced: its jobs go on where they can."""
+        """Returns when somebody wants to stop. A worker or trainer that dies is replaced: its jobs go on."""
         while not self._stopping:
             for child in self._children:
                 if child.died():
@@ -148,22 +149,22 @@ class Launcher:
         self._stopping = True
 
     def _replace(self, child: Child) -> None:
-        """Starts a worker again. Raises SettingsError for every other child, and for a worker that keeps dying."""
+        """Starts a worker or trainer again. Raises SettingsError for other children, and for one that keeps dying."""
         ending = child.how_it_ended()
-        if child.name != "worker":
+        if child.name not in REPLACED:
             raise SettingsError(f"The {child.name} {ending}: everything else is stopped, too.")
-        if self._dies_too_often():
+        if self._dies_too_often(child.name):
             raise SettingsError(
-                f"The worker {ending}, and this was the {RESTARTS}th time within a minute: everything else is stopped, "
-                "too."
+                f"The {child.name} {ending}, and this was the {RESTARTS}th time within a minute: everything else is "
+                "stopped, too."
             )
-        log.warning(f"the worker {ending}: a new one starts")
+        log.warning(f"the {child.name} {ending}: a new one starts")
         child.process = self._popen(child.name, child.command)
 
-    def _dies_too_often(self) -> bool:
-        now = time.monotonic()
-        self._worker_deaths.append(now)
-        return len(self._worker_deaths) == RESTARTS and now - self._worker_deaths[0] < RESTART_WINDOW_SECONDS
+    def _dies_too_often(self, name: str) -> bool:
+        now, deaths = time.monotonic(), self._deaths[name]
+        deaths.append(now)
+        return len(deaths) == RESTARTS and now - deaths[0] < RESTART_WINDOW_SECONDS
 
     def _given_redis(self) -> str:
         """The Redis of ATELIER_REDIS_URL, if that is set."""

@@ -17,7 +17,13 @@
     ├── UploadTimeoutError         the body came too slowly
     ├── NotFoundError              nothing has that address
     │   ├── StyleNotFoundError
-    │   └── JobNotFoundError
+    │   ├── StylePictureNotFoundError  the style has no thumbnail or contact sheet
+    │   ├── JobNotFoundError
+    │   └── PreviewNotFoundError       the job has no such preview (yet, or any more)
+    ├── StyleExistsError           the name is taken
+    ├── StyleActiveError           the active version cannot be deleted
+    ├── StyleBuiltinError          what ships with Atelier cannot be deleted
+    ├── BlendError                 the styles cannot be blended, or have no strength to set
     ├── JobExpiredError            it existed; its time is over
     ├── ResultNotReadyError        the job has no picture (yet, or ever)
     ├── JobFinishedError           too late to cancel
@@ -31,6 +37,8 @@
     │   ├── JobTimeoutError            longer than a job may take
     │   ├── JobCanceledError           somebody canceled it
     │   ├── OutOfMemoryError           the picture does not fit into memory
+    │   ├── TrainingDivergedError      the losses grew instead of falling
+    │   ├── TrainingDataError          descriptor weights or photographs are missing
     │   ├── ImageLostError             the uploaded picture is no longer in the store
     │   └── InternalError              a fault of ours, in the log under the job's id
     ├── CheckpointError            a file of weights cannot be used
@@ -141,9 +149,41 @@ class StyleNotFoundError(NotFoundError):
     title = "There is no such style"
 
 
+class StylePictureNotFoundError(NotFoundError):
+    code = "style-picture-not-found"
+    title = "The style has no such picture"
+
+
 class JobNotFoundError(NotFoundError):
     code = "job-not-found"
     title = "There is no such job"
+
+
+class PreviewNotFoundError(NotFoundError):
+    code = "preview-not-found"
+    title = "The job has no such preview"
+
+
+class StyleExistsError(AtelierError):
+    code = "style-exists"
+    title = "The name of the style is taken"
+
+
+class StyleActiveError(AtelierError):
+    code = "style-active"
+    title = "The version is active"
+
+
+class StyleBuiltinError(AtelierError):
+    code = "style-builtin"
+    title = "The style ships with Atelier"
+
+
+class BlendError(AtelierError):
+    """The styles cannot be used like this. Blends need one trunk, strength needs a row that reproduces the content."""
+
+    code = "styles-do-not-blend"
+    title = "These styles cannot be blended"
 
 
 class JobExpiredError(AtelierError):
@@ -209,6 +249,16 @@ class JobCanceledError(JobError):
 class OutOfMemoryError(JobError):
     code = "out-of-memory"
     title = "The picture does not fit into memory"
+
+
+class TrainingDivergedError(JobError):
+    code = "training-diverged"
+    title = "The training diverged"
+
+
+class TrainingDataError(JobError):
+    code = "training-data-missing"
+    title = "The trainer lacks descriptor weights or photographs"
 
 
 class ImageLostError(JobError):

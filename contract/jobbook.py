@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 from redis import Redis, RedisError
 from redis.backoff import ExponentialBackoff
@@ -25,11 +25,24 @@ from contract.errors import (
     PoisonJobError,
     QueueFullError,
     QueueUnavailableError,
+    StyleExistsError,
 )
-from contract.jobs import JobFailure, JobRecord, JobResult, JobState, StylizeJob, Timings
+from contract.jobs import (
+    JobFailure,
+    JobRecord,
+    JobState,
+    Progress,
+    StylizeJob,
+    StylizeResult,
+    Timings,
+    TrainJob,
+    TrainResult,
+)
 from contract.settings import ContractSettings
 
 PREFIX = "atelier:"
+JobKind = Literal["stylize", "train"]
+KINDS: tuple[JobKind, ...] = get_args(JobKind)
 REAPER_SECONDS = 5
 TICKET_GRACE_SECONDS = 10
 """How long the ticket of a waiting job may be under way before it is missed."""
@@ -97,21 +110,29 @@ class JobBook:
         self._scripts = {
             name: client.register_script(transitions.PRELUDE + getattr(transitions, name))
             for name in (
-                "CREATE", "FORGET", "CLAIM", "BEAT", "COMMIT", "RELEASE", "CANCEL", "REQUEUE", "RESUBMITTED",
+                "CREATE", "FORGET", "CLAIM", "BEAT", "PROGRESS", "COMMIT", "RELEASE", "CANCEL", "REQUEUE",
+                "RESUBMITTED",
             )
         }  # fmt: skip
 
     # --- The gateway's side ---
 
-    def create(self, request: StylizeJob) -> JobRecord:
-        """A new waiting job. Raises QueueFullError when as many wait already as may."""
+    def create(self, request: StylizeJob | TrainJob) -> JobRecord:
+        """A new waiting job.
+
+        Raises QueueFullError when as many of its kind wait already as may, StyleExistsError when a style of its name is
+        being trained.
+        """
         job_id = str(uuid.uuid4())
-        outcome = self._run("CREATE", job_id, request.model_dump_json(), self._settings.queue_limit)
+        name = request.name if isinstance(request, TrainJob) else ""
+        limit = self._limit(request.kind)
+        outcome = self._run("CREATE", job_id, request.model_dump_json(), limit, request.kind, name)
         if outcome == "full":
             raise QueueFullError(
-                f"{self._settings.queue_limit} jobs are waiting, and no more are taken: try again in a moment.",
-                retry_after_seconds=5,
+                f"{limit} jobs are waiting, and no more are taken: try again in a moment.", retry_after_seconds=5
             )
+        if outcome == "taken":
+            raise StyleExistsError(f"A style {name!r} is being trained: wait for it, cancel it, or take another name.")
         return self.get(job_id)
 
     def forget(self, job_id: str) -> None:
@@ -140,9 +161,9 @@ class JobBook:
             raise JobFinishedError(f"The job has {before} already: there is nothing to cancel.")
         return record
 
-    def depth(self) -> QueueDepth:
+    def depth(self, kind: JobKind = "stylize") -> QueueDepth:
         with queue_errors():
-            queued, running = self._redis.zcard(_set("queued")), self._redis.zcard(_set("running"))
+            queued, running = self._redis.zcard(_set("queued", kind)), self._redis.zcard(_set("running", kind))
         return QueueDepth(queued, running)
 
     # --- The worker's side ---
@@ -165,8 +186,12 @@ class JobBook:
         """Says that the job is still worked on; whether the claim still holds."""
         return bool(self._run("BEAT", claim.job_id, claim.fence, self._lost_after_milliseconds))
 
-    def succeed(self, claim: Claim, result: JobResult, timings: Timings) -> bool:
-        """Ends the job with a picture; False when the claim no longer holds, and nothing has been written."""
+    def progress(self, claim: Claim, progress: Progress) -> bool:
+        """Writes down how far the job is; whether the claim still holds."""
+        return bool(self._run("PROGRESS", claim.job_id, claim.fence, progress.model_dump_json()))
+
+    def succeed(self, claim: Claim, result: StylizeResult | TrainResult, timings: Timings) -> bool:
+        """Ends the job with what it made; False when the claim no longer holds, and nothing has been written."""
         return self._commit(claim, JobState.SUCCEEDED, result.model_dump_json(), "", timings)
 
     def fail(self, claim: Claim, error: AtelierError, timings: Timings) -> bool:
@@ -197,31 +222,31 @@ class JobBook:
                 return True
         return False
 
-    def reap(self) -> list[str]:
-        """Puts back the jobs of workers that have gone silent; those that wait again and need a ticket.
+    def reap(self, kind: JobKind = "stylize") -> list[str]:
+        """Puts back the jobs of this kind of workers that have gone silent; those that wait again and need a ticket.
 
         A job that has been tried too often fails as poison instead.
         """
         with queue_errors():
-            running = cast(list[str], self._redis.zrange(_set("running"), 0, -1))
+            running = cast(list[str], self._redis.zrange(_set("running", kind), 0, -1))
         return [job_id for job_id in running if self._requeue(job_id) == "queued"]
 
-    def waiting(self) -> list[str]:
-        """Jobs that have waited so long that their ticket must be in the queue."""
+    def waiting(self, kind: JobKind = "stylize") -> list[str]:
+        """Jobs of this kind that have waited so long that their ticket must be in the queue."""
         with queue_errors():
             deadline = redis_time(self._redis) - TICKET_GRACE_SECONDS
-            return cast(list[str], self._redis.zrangebyscore(_set("queued"), "-inf", deadline))
+            return cast(list[str], self._redis.zrangebyscore(_set("queued", kind), "-inf", deadline))
 
-    def contents_in_use(self) -> set[str]:
+    def pictures_in_use(self) -> set[str]:
         """The hashes of the pictures that jobs still wait for or work on."""
         with queue_errors():
             # In one step: a job that goes from one set to the other in between must not slip through.
-            active = cast(list[str], self._redis.zunion([_set("queued"), _set("running")]))
+            active = self._redis.zunion([_set(state, kind) for state in ("queued", "running") for kind in KINDS])
             pipeline = self._redis.pipeline(transaction=False)
-            for job_id in active:
-                pipeline.hget(_key("job", job_id), "request")
-            requests = [request for request in pipeline.execute() if request]
-        return {StylizeJob.model_validate_json(request).content.sha256 for request in requests}
+            for job_id in cast(list[str], active):
+                pipeline.hgetall(_key("job", job_id))
+            records = [JobRecord.from_hash(fields) for fields in pipeline.execute() if fields]
+        return {picture.sha256 for record in records for picture in record.pictures}
 
     def resubmitted(self, job_id: str) -> None:
         """Notes that the ticket of a waiting job has been sent again."""
@@ -259,6 +284,9 @@ class JobBook:
             )
         )
 
+    def _limit(self, kind: JobKind) -> int:
+        return self._settings.train_queue_limit if kind == "train" else self._settings.queue_limit
+
     @property
     def _lost_after_milliseconds(self) -> int:
         return round(self._settings.lost_after_seconds * 1000)
@@ -267,16 +295,16 @@ class JobBook:
     def _poison(self) -> str:
         return _failure(
             PoisonJobError(
-                f"Its worker stopped without an answer {self._settings.attempts} times. The picture may need more "
-                "memory than there is: try a smaller size."
+                f"Its worker stopped without an answer {self._settings.attempts} times. It may need more memory than "
+                "there is: try a smaller picture."
             )
         )
 
     def _run(self, script: str, job_id: str, *arguments: str | int) -> Any:
         keys = [
-            *(_key(kind, job_id) for kind in ("job", "heartbeat", "tombstone", "events")),
-            _set("queued"),
-            _set("running"),
+            *(_key(part, job_id) for part in ("job", "heartbeat", "tombstone", "events")),
+            PREFIX + "training",
+            *(_set(state, kind) for kind in KINDS for state in ("queued", "running")),
         ]
         with queue_errors():
             return self._scripts[script](keys=keys, args=[job_id, *arguments])
@@ -290,8 +318,8 @@ def _key(kind: str, name: str) -> str:
     return f"{PREFIX}{kind}:{name}"
 
 
-def _set(state: str) -> str:
-    return f"{PREFIX}{state}:stylize"
+def _set(state: str, kind: JobKind) -> str:
+    return f"{PREFIX}{state}:{kind}"
 
 
 def events_key(job_id: str) -> str:

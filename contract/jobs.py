@@ -3,18 +3,31 @@
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contract.images import ImageRef, MediaType
-from contract.styles import StyleRef
+from contract.styles import NAME_PATTERN, Evaluation, StyleRef, StyleStatus
+
+MAX_BLEND = 8
+"""How many styles may be blended."""
+WEIGHT_TOLERANCE = 1e-3
+"""How far the weights of a blend may be from adding up to 1."""
+MAX_STRENGTH = 1.5
+MAX_STYLE_PICTURES = 8
+MAX_ITERATIONS = 100_000
+MIN_STROKE_SIZE, MAX_STROKE_SIZE = 0.25, 4.0
+MAX_STYLE_WEIGHT = 10.0
 
 
 class Message(BaseModel):
-    """What crosses a process boundary is frozen, and says nothing that the other side does not know."""
+    """What crosses a process boundary is frozen, and says nothing that the other side does not know.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Its numbers are finite: JSON knows no others, and a record that held one could not be read again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class JobState(StrEnum):
@@ -31,19 +44,101 @@ class JobState(StrEnum):
         return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
 
 
+class StyleShare(Message):
+    """One style of a blend, and how much of it."""
+
+    style: StyleRef
+    weight: float = Field(default=1.0, gt=0, le=1)
+
+    def __str__(self) -> str:
+        return f"{self.style}:{self.weight:g}"
+
+
 class StylizeJob(Message):
-    """One picture in one style."""
+    """One picture in one style, or in a blend of styles that share a trunk."""
 
     kind: Literal["stylize"] = "stylize"
     content: ImageRef
-    style: StyleRef
+    styles: tuple[StyleShare, ...] = Field(min_length=1, max_length=MAX_BLEND)
+    """Their weights add up to 1."""
+    strength: float = Field(default=1.0, ge=0, le=MAX_STRENGTH)
+    """0 is the photograph as the generator reproduces it, 1 the style, and more is exaggerated."""
+    preserve_color: bool = False
+    """Whether the stylized picture keeps the colours of the content: its luminance is new, its chroma is not."""
     size: int | None = None
     """The long side of the result in pixels; None is that of the content."""
     media_type: MediaType
     quality: int = Field(ge=1, le=100)
 
+    @model_validator(mode="after")
+    def _shares_a_whole(self) -> Self:
+        if abs(sum(share.weight for share in self.styles) - 1) > WEIGHT_TOLERANCE:
+            raise ValueError("the weights of the styles do not add up to 1")
+        return self
 
-class JobResult(Message):
+    @property
+    def pictures(self) -> tuple[ImageRef, ...]:
+        return (self.content,)
+
+    @property
+    def style(self) -> str:
+        """As a client may write it: ``name@version``, or ``name@version:weight,…``."""
+        return str(self.styles[0].style) if len(self.styles) == 1 else ",".join(map(str, self.styles))
+
+
+class TrainJob(Message):
+    """A style to be learnt from pictures."""
+
+    kind: Literal["train"] = "train"
+    name: str = Field(pattern=NAME_PATTERN)
+    title: str = Field(default="", max_length=200)
+    description: str = Field(default="", max_length=4000)
+    images: tuple[ImageRef, ...] = Field(min_length=1, max_length=MAX_STYLE_PICTURES)
+    """Pictures of the one style."""
+    quality: Literal["quick", "full"] = "quick"
+    """``quick`` fits a style vector to a trunk that stays as it is, ``full`` trains a generator of its own."""
+    iterations: int | None = Field(default=None, ge=1, le=MAX_ITERATIONS)
+    """None is what the trainer holds to be enough."""
+    style_weight: float = Field(default=1.0, gt=0, le=MAX_STYLE_WEIGHT)
+    """How much style counts against content, as a multiple of the trainer's own weight."""
+    stroke_size: float = Field(default=1.0, ge=MIN_STROKE_SIZE, le=MAX_STROKE_SIZE)
+    """How large the strokes become, as a multiple of the trainer's own size."""
+    content: str | None = Field(default=None, pattern=NAME_PATTERN)
+    """A folder inside the trainer's photographs; None is all of them."""
+
+    @property
+    def pictures(self) -> tuple[ImageRef, ...]:
+        return self.images
+
+
+class Stage(StrEnum):
+    """What a trainer is doing, in this order."""
+
+    FETCHING = "fetching"
+    PREPARING = "preparing"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    PUBLISHING = "publishing"
+
+
+class Progress(Message):
+    """How far a training is."""
+
+    fraction: float = Field(ge=0, le=1)
+    """Of the whole job."""
+    stage: Stage
+    detail: str = ""
+    """What is being done, for people: ``vgg19.safetensors: 120 of 548 MB``."""
+    iteration: int = 0
+    iterations: int = 0
+    losses: dict[str, float] = {}
+    """``total``, ``content`` and ``style`` of the last iterations."""
+    seconds_left: float | None = None
+    previews: tuple[ImageRef, ...] = ()
+    """JPEG pictures: held-out photographs, always the same ones, as they look by now."""
+
+
+class StylizeResult(Message):
     """The stylized picture."""
 
     media_type: MediaType
@@ -55,6 +150,16 @@ class JobResult(Message):
     @property
     def image(self) -> ImageRef:
         return ImageRef(sha256=self.sha256, bytes=self.bytes)
+
+
+class TrainResult(Message):
+    """The style that was published."""
+
+    style: StyleRef
+    status: StyleStatus
+    reason: str = ""
+    """Why it is a draft."""
+    evaluation: Evaluation | None = None
 
 
 class JobFailure(Message):
@@ -81,7 +186,7 @@ class JobRecord(Message):
 
     id: str
     state: JobState
-    request: StylizeJob
+    request: Annotated[StylizeJob | TrainJob, Field(discriminator="kind")]
     attempt: int = 0
     fence: int = 0
     """Raised with every claim and cancellation: whoever holds an older number may no longer write."""
@@ -90,16 +195,24 @@ class JobRecord(Message):
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     timings: Timings = Timings()
-    result: JobResult | None = None
+    progress: Progress | None = None
+    result: StylizeResult | TrainResult | None = None
     error: JobFailure | None = None
+
+    @property
+    def pictures(self) -> tuple[ImageRef, ...]:
+        """What the job still needs in the store while it has not ended."""
+        return self.request.pictures + (self.progress.previews if self.progress else ())
 
     @classmethod
     def from_hash(cls, fields: dict[str, str]) -> Self:
         """From the flat fields of a Redis hash: times are seconds since 1970, nested values JSON."""
         values: dict[str, Any] = {name: fields[name] for name in ("id", "state", "attempt", "fence")}
-        for name in ("request", "timings", "result", "error"):
+        for name in ("request", "timings", "progress", "result", "error"):
             if fields.get(name):
                 values[name] = json.loads(fields[name])
+        if style := values.get("request", {}).pop("style", None):  # written before styles could be blended
+            values["request"]["styles"] = [{"style": style}]
         for name in ("created_at", "started_at", "finished_at", "expires_at"):
             if fields.get(name):
                 values[name] = datetime.fromtimestamp(float(fields[name]), UTC)

@@ -13,13 +13,12 @@ from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
 from contract.errors import QueueUnavailableError
-from contract.jobbook import PREFIX, JobBook, queue_errors
-from contract.jobs import JobRecord, StylizeJob
+from contract.jobbook import KINDS, PREFIX, JobBook, JobKind, queue_errors
+from contract.jobs import JobRecord, StylizeJob, TrainJob
 from contract.settings import ContractSettings
 
-STYLIZE_QUEUE = "stylize"
-STYLIZE_TASK = "stylize"
-TRAIN_QUEUE = "train"
+STYLIZE_QUEUE = STYLIZE_TASK = "stylize"
+TRAIN_QUEUE = TRAIN_TASK = "train"
 
 LONE_WORKER = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 """Options of our Celery workers, which have nothing to say to one another."""
@@ -80,15 +79,15 @@ class JobQueue:
         self._book = book
         self._redis = client
 
-    def submit(self, request: StylizeJob) -> JobRecord:
+    def submit(self, request: StylizeJob | TrainJob) -> JobRecord:
         """Writes the job down, then sends its ticket; when that fails, the job is taken back.
 
-        Raises QueueFullError, QueueUnavailableError. When Redis goes away in the very middle, so that nothing can be
-        taken back, the job may still be done: for a client that has been told to try again.
+        Raises QueueFullError, StyleExistsError, QueueUnavailableError. When Redis goes away in the very middle, so that
+        nothing can be taken back, the job may still be done: for a client that has been told to try again.
         """
         record = self._book.create(request)
         try:
-            self._send_ticket(record.id)
+            self._send_ticket(request.kind, record.id)
         except QueueUnavailableError:
             self._book.forget(record.id)
             raise
@@ -96,28 +95,32 @@ class JobQueue:
 
     def reap(self) -> int:
         """Sends again the tickets of jobs whose worker, or whose ticket, was lost; how many they were."""
-        missing = self._book.reap()
-        waiting = [job_id for job_id in self._book.waiting() if job_id not in missing]
+        return sum(map(self._reap, KINDS))
+
+    def _reap(self, kind: JobKind) -> int:
+        missing = self._book.reap(kind)
+        waiting = [job_id for job_id in self._book.waiting(kind) if job_id not in missing]
         if waiting:
-            tickets = self._tickets()
+            tickets = self._tickets(kind)
             missing += [job_id for job_id in waiting if job_id not in tickets]
         for job_id in missing:
-            self._send_ticket(job_id)
+            self._send_ticket(kind, job_id)
             self._book.resubmitted(job_id)
         return len(missing)
 
-    def _send_ticket(self, job_id: str) -> None:
+    def _send_ticket(self, kind: JobKind, job_id: str) -> None:
+        """A kind of job has a queue and a task of its own name."""
         try:
-            self._app.send_task(STYLIZE_TASK, kwargs={"job": job_id}, queue=STYLIZE_QUEUE, task_id=job_id, retry=False)
+            self._app.send_task(kind, kwargs={"job": job_id}, queue=kind, task_id=job_id, retry=False)
         except (OperationalError, OSError, RedisError) as error:
             raise QueueUnavailableError(
                 f"The queue does not take jobs ({type(error).__name__}); try again in a moment.", retry_after_seconds=5
             ) from error
 
-    def _tickets(self) -> set[str]:
+    def _tickets(self, kind: JobKind) -> set[str]:
         """The jobs whose tickets are in the queue, not taken by any worker."""
         with queue_errors():
-            messages = cast(list[str], self._redis.lrange(PREFIX + STYLIZE_QUEUE, 0, -1))
+            messages = cast(list[str], self._redis.lrange(PREFIX + kind, 0, -1))
         return {json.loads(message)["headers"]["id"] for message in messages}
 
 

@@ -39,6 +39,8 @@ class ContractSettings(BaseSettings):
 
     queue_limit: int = Field(default=256, ge=1)
     """Jobs that may wait; one more is answered 503."""
+    train_queue_limit: int = Field(default=16, ge=1)
+    """Styles that may wait to be trained; one more is answered 503."""
     result_seconds: int = Field(default=3600, ge=1)
     """How long an ended job and its picture are kept."""
     tombstone_seconds: int = Field(default=86_400, ge=0)

@@ -1,13 +1,15 @@
 """The steps that a job can take, each one atomic script that runs inside Redis (6.2 or newer, not a cluster).
 
-Every script gets the same keys: the job's hash, its heartbeat, its tombstone, its event stream, and the sets of jobs
-that wait and that run (scores are times). The first argument is the job's id. Time is Redis's own, so the clocks of
-gateways and workers do not matter.
+Every script gets the same keys: the job's hash, its heartbeat, its tombstone, its event stream, the names of styles
+that are being trained, and for each kind of job the sets of those that wait and that run (scores are times). The first
+argument is the job's id. Time is Redis's own, so the clocks of gateways and workers do not matter.
 """
 
 PRELUDE = """
-local job, heartbeat, tombstone, events, queued, running = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local job, heartbeat, tombstone, events, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local sets = {stylize = {KEYS[6], KEYS[7]}, train = {KEYS[8], KEYS[9]}}
 local id = ARGV[1]
+local queued, running = unpack(sets[redis.call('HGET', job, 'kind') or 'stylize'])
 
 local function now()
   local time = redis.call('TIME')
@@ -22,6 +24,12 @@ local function announce(state)
   redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'state', 'state', state)
 end
 
+-- The name of a style that the job was to train is free again.
+local function free_name()
+  local name = get('name')
+  if name and redis.call('HGET', names, name) == id then redis.call('HDEL', names, name) end
+end
+
 -- Ends the job: from here on it lives for result_seconds, and its id a little longer.
 local function finish(state, result_seconds, tombstone_seconds)
   local time = now()
@@ -29,10 +37,19 @@ local function finish(state, result_seconds, tombstone_seconds)
   redis.call('ZREM', queued, id)
   redis.call('ZREM', running, id)
   redis.call('DEL', heartbeat)
+  free_name()
   redis.call('EXPIRE', job, result_seconds)
   redis.call('SET', tombstone, 1, 'EX', result_seconds + tombstone_seconds)
   announce(state)
   redis.call('EXPIRE', events, result_seconds)
+end
+
+-- An id without a job (it was evicted: the memory policy of this Redis is wrong) leaves the sets.
+local function drop()
+  for _, of_kind in pairs(sets) do
+    redis.call('ZREM', of_kind[1], id)
+    redis.call('ZREM', of_kind[2], id)
+  end
 end
 
 local function is_terminal(state)
@@ -41,11 +58,22 @@ end
 """
 
 CREATE = """
--- id, request, queue limit → 'created' | 'full'. Asked twice with the same id, it creates once.
+-- id, request, queue limit, kind, name → 'created' | 'full' | 'taken'. Asked twice with the same id, it creates once.
+-- A name (of a style to train) may be that of one job at a time; '' is none.
 if redis.call('EXISTS', job) == 1 then return 'created' end
+queued, running = unpack(sets[ARGV[4]])
+if ARGV[5] ~= '' then
+  local holder = redis.call('HGET', names, ARGV[5])
+  local state = holder and redis.call('HGET', string.sub(job, 1, -#id - 1) .. holder, 'state')
+  if state and not is_terminal(state) then return 'taken' end
+end
 if redis.call('ZCARD', queued) >= tonumber(ARGV[3]) then return 'full' end
+if ARGV[5] ~= '' then
+  redis.call('HSET', names, ARGV[5], id)
+  redis.call('HSET', job, 'name', ARGV[5])
+end
 local time = now()
-redis.call('HSET', job, 'id', id, 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
+redis.call('HSET', job, 'id', id, 'kind', ARGV[4], 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
   'created_at', time)
 redis.call('ZADD', queued, time, id)
 announce('queued')
@@ -55,6 +83,7 @@ return 'created'
 FORGET = """
 -- id → nothing. Takes a job back whose ticket could not be sent, unless somebody has it already.
 if get('state') == 'queued' and get('fence') == '0' then
+  free_name()
   redis.call('DEL', job, events)
   redis.call('ZREM', queued, id)
 end
@@ -100,6 +129,14 @@ redis.call('SET', heartbeat, ARGV[2], 'PX', ARGV[3])
 return 1
 """
 
+PROGRESS = """
+-- id, fence, progress → 1 while the claim holds, else 0.
+if get('fence') ~= ARGV[2] or is_terminal(get('state')) then return 0 end
+redis.call('HSET', job, 'progress', ARGV[3])
+redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'progress')
+return 1
+"""
+
 COMMIT = """
 -- id, fence, state, result, error, timings, result_seconds, tombstone_seconds → 1 when the end is this one, else 0.
 -- Asked twice (the answer was lost), it ends the job once; a second end of another kind is refused.
@@ -138,8 +175,7 @@ return state
 REQUEUE = """
 -- id, attempts allowed, poison error, result_seconds, tombstone_seconds → 'queued' | 'failed' | 'alive'.
 -- For a running job: when its heartbeat is gone it waits again, or fails when it has been tried too often.
--- An id without a job (it was evicted: the memory policy of this Redis is wrong) leaves the set.
-if not get('state') then redis.call('ZREM', running, id) end
+if not get('state') then drop() end
 if get('state') ~= 'running' or redis.call('EXISTS', heartbeat) == 1 then return 'alive' end
 if tonumber(get('attempt')) >= tonumber(ARGV[2]) then
   redis.call('HSET', job, 'error', ARGV[3])
@@ -155,6 +191,8 @@ return 'queued'
 """
 
 RESUBMITTED = """
--- id → nothing. The ticket of a waiting job has been sent again now. An id without a job leaves the set.
-if get('state') == 'queued' then redis.call('ZADD', queued, now(), id) else redis.call('ZREM', queued, id) end
+-- id → nothing. The ticket of a waiting job has been sent again now.
+if not get('state') then drop()
+elseif get('state') == 'queued' then redis.call('ZADD', queued, now(), id)
+else redis.call('ZREM', queued, id) end
 """

@@ -269,12 +269,26 @@ def trunk_of(checkpoint: Checkpoint) -> bytes:
     return Checkpoint(checkpoint.config, checkpoint.trunk, checkpoint.names[:kept], checkpoint.styles[:kept]).to_bytes()
 
 
+def content_row(trunk: bytes) -> Tensor | None:
+    """The style vector [S] with which the trunk of such a file reproduces the content; None when it has none.
+
+    Raises CheckpointError.
+    """
+    checkpoint = Checkpoint.from_bytes(trunk)
+    return checkpoint.styles[0] if checkpoint.names[:1] == (CONTENT_ROW,) else None
+
+
 def vector_of(checkpoint: Checkpoint, name: str) -> bytes:
-    """The file of one row: a safetensors file with ``style`` [S]. Raises CheckpointError when there is no such row."""
+    """The file of one row of a bank. Raises CheckpointError when there is no such row."""
     if name not in checkpoint.names:
         raise CheckpointError(f"The bank has no row {name!r}; it has {', '.join(checkpoint.names)}.")
-    row = checkpoint.styles[checkpoint.names.index(name)]
-    return safetensors.torch.save({"style": row.float().contiguous()}, metadata={"format": "atelier-style"})
+    return vector_file(checkpoint.styles[checkpoint.names.index(name)])
+
+
+def vector_file(style: Tensor) -> bytes:
+    """The file of a style vector [S], of a bank or fitted to a trunk by itself: safetensors with ``style``."""
+    style = style.detach().float().cpu().contiguous()
+    return safetensors.torch.save({"style": style}, metadata={"format": "atelier-style"})
 
 
 def style_vector(data: bytes) -> Tensor:

@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 REDIS_PATIENCE_SECONDS = 3
 SWEEP_SECONDS = 600
+TRUNK_AGE = timedelta(hours=1)
+"""How long a trunk may be without a style: it is written before the card that names it."""
 GRACEFUL_SECONDS = 10
 HOUSEKEEPING_SECONDS = 3
 """How long the end waits for housekeeping; with the requests' time it must be less than the launcher's patience."""
@@ -88,6 +90,7 @@ def _gateway(settings: ServiceSettings) -> Gateway:
         queue=JobQueue(celery_app(settings), book, client),
         book=book,
         workers=Presence(client, "worker"),
+        trainers=Presence(client, "trainer"),
         images=ImageStore(storage),
         styles=styles,
         uploads=asyncio.Semaphore(settings.max_uploads),
@@ -128,8 +131,10 @@ def _sweep(gateway: Gateway) -> None:
     """A picture outlives the record that names it by the time that it may have been made before the record ended."""
     settings = gateway.settings
     age = timedelta(seconds=settings.result_seconds + settings.job_seconds)
-    if swept := gateway.images.sweep(age, in_use=gateway.book.contents_in_use()):
+    if swept := gateway.images.sweep(age, in_use=gateway.book.pictures_in_use()):
         log.info("old pictures deleted", pictures=swept)
+    if swept := gateway.styles.sweep_trunks(TRUNK_AGE):
+        log.info("networks of deleted styles deleted", trunks=swept)
 
 
 class Server(uvicorn.Server):

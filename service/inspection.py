@@ -14,7 +14,7 @@ from contract.errors import (
     UnsupportedImageError,
 )
 from contract.images import MediaType, fitted
-from service.schemas import MIN_SIDE
+from service.options import MIN_SIDE
 from service.settings import ServiceSettings
 
 FORMATS = [media_type.name for media_type in MediaType]

@@ -3,26 +3,47 @@
 from http import HTTPStatus
 from typing import Any
 
+from pydantic import BaseModel
+
 from contract import errors
 from contract.errors import AtelierError
 from contract.images import MediaType
+from contract.jobs import MAX_STYLE_PICTURES
+from service.options import ActiveVersion, StyleOptions, StylizeDocument, StylizeOptions
 from service.problems import MEDIA_TYPE, leaves, status_of
-from service.schemas import Problem, StylizeDocument, StylizeOptions
+from service.schemas import Problem
 
 Responses = dict[int | str, dict[str, Any]]
 
-PICTURES: dict[str, Any] = {
-    media_type.value: {"schema": {"type": "string", "format": "binary"}} for media_type in MediaType
-}
+FILE = {"type": "string", "format": "binary"}
 
+PICTURES: dict[str, Any] = {media_type.value: {"schema": FILE} for media_type in MediaType}
+JPEG: dict[str, Any] = {"description": "The picture", "content": {MediaType.JPEG.value: {"schema": FILE}}}
+NOT_MODIFIED: dict[str, Any] = {"description": "You have it: its ETag is in `If-None-Match`"}
+
+UPLOAD_FAILURES = (
+    errors.MalformedBodyError,
+    errors.NoImageError,
+    errors.UnsupportedBodyError,
+    errors.InvalidParameterError,
+    errors.BodyTooLargeError,
+    errors.UploadTimeoutError,
+    *leaves(errors.ImageError),
+    *leaves(errors.BusyError),
+)
+"""How an upload may fail to become a job."""
+
+TRAINING_FAILURES = (errors.TrainingDivergedError, errors.TrainingDataError)
 JOB_FAILURES = (
     *leaves(errors.ImageError),
     *leaves(errors.JobError),
     errors.StyleNotFoundError,
+    errors.BlendError,
     errors.StoreUnavailableError,
     errors.CheckpointError,
 )
-"""How a job may end without a picture: where the picture is asked for, these go out in its place."""
+"""How a job may end without a result: where the result is asked for, these go out in its place."""
+STYLIZE_FAILURES = tuple(kind for kind in JOB_FAILURES if kind not in TRAINING_FAILURES)
 
 
 def problems(*kinds: type[AtelierError]) -> Responses:
@@ -47,23 +68,39 @@ PROBLEM: dict[str, Any] = Problem.model_json_schema()
 # The framework collects the definitions of its own models only: this one must stand by itself.
 PROBLEM["properties"]["errors"]["items"] = PROBLEM.pop("$defs")["ProblemItem"]
 
+
+def _form(options: type[BaseModel], image: dict[str, Any]) -> dict[str, Any]:
+    """A form with these options and the field ``image``."""
+    schema = options.model_json_schema()
+    return _schema(
+        {
+            "type": "object",
+            "required": ["image", *schema.get("required", [])],
+            "properties": {"image": image, **schema["properties"]},
+            "additionalProperties": False,
+        }
+    )
+
+
+FILES = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_STYLE_PICTURES}
+
 STYLIZE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        "multipart/form-data": _schema(
-            {
-                "type": "object",
-                "required": ["image"],
-                "properties": {
-                    "image": {"type": "string", "format": "binary"},
-                    **StylizeOptions.model_json_schema()["properties"],
-                },
-                "additionalProperties": False,
-            }
-        ),
-        "image/*": _schema({"type": "string", "format": "binary"}),
+        "multipart/form-data": _form(StylizeOptions, FILE),
+        "image/*": _schema(FILE),
         "application/json": _schema(StylizeDocument.model_json_schema()),
     },
+}
+
+TRAIN_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"multipart/form-data": _form(StyleOptions, FILES)},
+}
+
+ACTIVE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": _schema(ActiveVersion.model_json_schema())},
 }
 
 STYLIZED: dict[str, Any] = {

@@ -33,6 +33,10 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UploadTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
+    errors.StyleExistsError: HTTPStatus.CONFLICT,
+    errors.StyleActiveError: HTTPStatus.CONFLICT,
+    errors.StyleBuiltinError: HTTPStatus.CONFLICT,
+    errors.BlendError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.JobExpiredError: HTTPStatus.GONE,
     errors.ResultNotReadyError: HTTPStatus.CONFLICT,
     errors.JobFinishedError: HTTPStatus.CONFLICT,
@@ -40,6 +44,7 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.JobError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.JobCanceledError: HTTPStatus.CONFLICT,
     errors.OutOfMemoryError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.TrainingDataError: HTTPStatus.INTERNAL_SERVER_ERROR,  # not 503: it does not pass until somebody mends it
     errors.CheckpointError: HTTPStatus.INTERNAL_SERVER_ERROR,  # of a style in the store: whoever asks cannot help it
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

@@ -1,6 +1,7 @@
 """Can the service do its work, and if not, why?"""
 
 from contract.errors import AtelierError
+from contract.jobbook import QueueDepth
 from service.gateway import Gateway
 from service.schemas import Checks, Readiness
 
@@ -15,14 +16,20 @@ def readiness(gateway: Gateway) -> Readiness:
 
 def _ask_redis(gateway: Gateway) -> dict[str, str]:
     try:
-        depth, workers = gateway.book.depth(), gateway.workers.names()
+        pictures, styles = gateway.book.depth("stylize"), gateway.book.depth("train")
+        workers, trainers = gateway.workers.names(), gateway.trainers.names()
     except AtelierError as error:
-        return dict.fromkeys(("redis", "workers", "queue"), str(error))
+        return dict.fromkeys(("redis", "workers", "trainers", "queue"), str(error))
     return {
         "redis": OK,
         "workers": OK if workers else "no worker is ready",
-        "queue": f"{depth.queued} waiting, {depth.running} running",
+        "trainers": OK if trainers else "no trainer is ready: new styles have to wait",
+        "queue": f"pictures: {_told(pictures)}; styles: {_told(styles)}",
     }
+
+
+def _told(depth: QueueDepth) -> str:
+    return f"{depth.queued} waiting, {depth.running} running"
 
 
 def _ask_store(gateway: Gateway) -> dict[str, str]:

@@ -1,53 +1,22 @@
-"""The documents of the HTTP interface, where they differ from what the processes say to each other."""
+"""The documents that the HTTP interface answers with, where they differ from what the processes say to each other."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from contract.images import MediaType
-from contract.jobs import JobFailure, JobRecord, JobResult, JobState, Timings
-from contract.styles import StyleCard
-
-MIN_SIDE = 16
-"""The least that the generators take, in pixels."""
-
-DEFAULT_QUALITY = {MediaType.JPEG: 90, MediaType.PNG: 100, MediaType.WEBP: 88, MediaType.AVIF: 75}
-
-Format = Literal["jpeg", "png", "webp", "avif"]
-
-
-class StylizeOptions(BaseModel):
-    """What may be asked of POST /stylize: in the query, as form fields or as JSON members."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    style: Annotated[str | None, Field(description="A style's name, or `name@version`.", examples=["starry_night"])] = (
-        None
-    )
-    size: Annotated[
-        int | None,
-        Field(
-            ge=MIN_SIDE,
-            description="The long side of the result in pixels; default: the photograph's own, up to the pixel limit.",
-        ),
-    ] = None
-    format: Annotated[
-        Format | None, Field(description="The format of the result; it wins over `Accept`. Default: the photograph's.")
-    ] = None
-    quality: Annotated[
-        int | None, Field(ge=1, le=100, description="Of JPEG, WebP and AVIF; default 90, 88 and 75.")
-    ] = None
-
-    @property
-    def media_type(self) -> MediaType | None:
-        return MediaType(f"image/{self.format}") if self.format else None
-
-
-class StylizeDocument(StylizeOptions):
-    """POST /stylize as JSON."""
-
-    image: Annotated[str, Field(description="The picture as a data URL: `data:image/jpeg;base64,…`")]
+from contract.jobs import (
+    JobFailure,
+    JobRecord,
+    JobState,
+    Progress,
+    Stage,
+    StylizeResult,
+    Timings,
+    TrainJob,
+    TrainResult,
+)
+from contract.styles import StyleCard, StylePicture, StyleRef
 
 
 class JobUrls(BaseModel):
@@ -58,37 +27,67 @@ class JobUrls(BaseModel):
     cancel: str
 
 
+class ProgressDocument(BaseModel):
+    """How far the training of a style is."""
+
+    fraction: Annotated[float, Field(ge=0, le=1, description="Of the whole job.")]
+    stage: Stage
+    detail: Annotated[str, Field(description="What is being done, for people.")]
+    iteration: int
+    iterations: int
+    losses: Annotated[dict[str, float], Field(description="`total`, `content` and `style` of the last iterations.")]
+    seconds_left: float | None
+    previews: Annotated[
+        list[str],
+        Field(description="Where the photographs are that show the style as it is by now: ask again for newer ones."),
+    ]
+
+    @classmethod
+    def of(cls, progress: Progress, job_id: str) -> Self:
+        urls = [f"{job_url(job_id)}/previews/{index}" for index in range(len(progress.previews))]
+        return cls(**progress.model_dump(exclude={"previews"}), previews=urls)
+
+
 class JobDocument(BaseModel):
     """A job, as clients see it. New members may come: ignore what you do not know."""
 
     id: str
+    kind: Literal["stylize", "train"]
     state: JobState
-    style: str
-    version: int
+    style: Annotated[
+        str,
+        Field(
+            description="`name@version`, or a blend; of a training the name.",
+            examples=["starry_night@1", "starry_night@1:0.6,great_wave@1:0.4"],
+        ),
+    ]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: Annotated[datetime | None, Field(description="When an ended job and its picture are deleted.")]
-    attempt: Annotated[int, Field(description="How often it has been tried; 0 before a worker has it.")]
+    attempt: Annotated[int, Field(description="How often it has been tried; 0 before somebody has it.")]
     timings: Timings
-    result: JobResult | None
+    progress: Annotated[ProgressDocument | None, Field(description="Of a training, once it has begun.")]
+    result: StylizeResult | TrainResult | None
     error: JobFailure | None
     urls: JobUrls
 
     @classmethod
     def of(cls, record: JobRecord) -> Self:
         address = job_url(record.id)
+        request = record.request
         return cls(
             id=record.id,
+            kind=request.kind,
             state=record.state,
-            style=record.request.style.name,
-            version=record.request.style.version,
+            style=request.name if isinstance(request, TrainJob) else request.style,
             created_at=record.created_at,
             started_at=record.started_at,
             finished_at=record.finished_at,
             expires_at=record.expires_at,
             attempt=record.attempt,
             timings=record.timings,
+            progress=ProgressDocument.of(record.progress, record.id) if record.progress else None,
             result=record.result,
             error=record.error,
             urls=JobUrls(self=address, result=f"{address}/result", cancel=address),
@@ -99,14 +98,44 @@ def job_url(job_id: str) -> str:
     return f"/jobs/{job_id}"
 
 
-class StyleList(BaseModel):
-    styles: list[StyleCard]
+class StyleUrls(BaseModel):
+    """Use these; do not build them. They are those of the version, whose pictures never change."""
+
+    self: str
+    thumbnail: str | None
+    sheet: str | None
 
 
-class StyleDocument(StyleCard):
+class StyleItem(StyleCard):
+    """A version of a style, and where to find it."""
+
+    urls: StyleUrls
+
+    @classmethod
+    def of(cls, card: StyleCard, **more: Any) -> Self:
+        address = style_url(card.ref)
+        pictures = {
+            picture.value: f"{address}/{picture}" if picture in card.pictures else None for picture in StylePicture
+        }
+        return cls(**card.model_dump(), urls=StyleUrls(self=address, **pictures), **more)
+
+
+class StyleDocument(StyleItem):
     """One style: its active version (or the one asked for), and the versions that there are."""
 
     versions: list[int]
+    active: Annotated[int | None, Field(description="The version that the bare name means.")]
+
+
+class StyleList(BaseModel):
+    """The active version of every style, and the latest of those that have none: drafts, to be looked at first."""
+
+    styles: list[StyleItem]
+    drafts: list[StyleItem]
+
+
+def style_url(style: StyleRef) -> str:
+    return f"/styles/{style}"
 
 
 class ProblemItem(BaseModel):
@@ -139,13 +168,20 @@ class ProblemList(BaseModel):
 
 
 class Checks(BaseModel):
-    """`redis`, `store` and `workers` decide: each must be `ok`. `styles` and `queue` only inform."""
+    """`redis`, `store` and `workers` decide: each must be `ok`. `trainers`, `styles` and `queue` only inform."""
 
     redis: Annotated[str, Field(description="Decides. `ok`, or what is wrong.")]
     store: Annotated[str, Field(description="Decides. `ok`, or what is wrong.")]
     workers: Annotated[str, Field(description="Decides. `ok` when at least one worker is ready.")]
+    trainers: Annotated[str, Field(description="A hint. `ok`, or that none is ready to train new styles.")]
     styles: Annotated[str, Field(description="A hint. `ok`, or that there is none yet.")]
-    queue: Annotated[str, Field(description="For information.", examples=["3 waiting, 1 running"])]
+    queue: Annotated[
+        str,
+        Field(
+            description="For information.",
+            examples=["pictures: 3 waiting, 1 running; styles: 0 waiting, 1 running"],
+        ),
+    ]
 
 
 class Readiness(BaseModel):

@@ -1,24 +1,29 @@
-"""The three forms of an upload, read into one: nothing in them is believed before it has been looked at."""
+"""Uploads, in whatever form they come: nothing in them is believed before it has been looked at."""
 
 import base64
 import binascii
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from contract.errors import InvalidParameterError, MalformedBodyError, NoImageError, UnsupportedBodyError
+from contract.errors import ImageError, InvalidParameterError, MalformedBodyError, NoImageError, UnsupportedBodyError
 from contract.images import MediaType
+from contract.jobs import MAX_STYLE_PICTURES
 from service.inspection import inspect, result_side
-from service.schemas import StylizeDocument, StylizeOptions
+from service.options import StyleOptions, StylizeDocument, StylizeOptions
 from service.settings import ServiceSettings
 
 FORM_FIELDS = 20
 FORM_FIELD_BYTES = 64 * 1024
+FORM, JSON = "multipart/form-data", "application/json"
 RAW_TYPES = ("image/", "application/octet-stream")
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -30,19 +35,28 @@ class Upload:
     options: StylizeOptions
 
 
+@dataclass(frozen=True)
+class StyleUpload:
+    """Pictures of a style, whose headers have been checked, and what is asked for them."""
+
+    pictures: tuple[bytes, ...]
+    options: StyleOptions
+
+
 async def read_upload(request: Request, query: StylizeOptions, settings: ServiceSettings) -> Upload:
     """The picture and the options of a request, in any of the three forms.
 
     Raises BadRequestError for a body that cannot be read, ImageError for a picture that cannot be used.
     """
     _refuse_doubled([name for name, _ in request.query_params.multi_items()])
-    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type == "multipart/form-data":
-        data, options = await _read_form(request)
+    content_type = _content_type(request)
+    if content_type == FORM:
+        pictures, fields = await _read_form(request, max_pictures=1)
+        data, options = pictures[0] if pictures else b"", _validated(StylizeOptions, fields)
     elif content_type.startswith(RAW_TYPES):
         data, options = await _read_raw(request), StylizeOptions()
-    elif content_type == "application/json":
-        data, options = await run_in_threadpool(_read_json, await _read_raw(request))
+    elif content_type == JSON:
+        data, options = await run_in_threadpool(_read_data_url, await _read_raw(request))
     else:
         raise UnsupportedBodyError(
             "Send the picture as multipart/form-data (field `image`), as an image/* body, or as JSON with a data URL."
@@ -55,40 +69,65 @@ async def read_upload(request: Request, query: StylizeOptions, settings: Service
     return Upload(data, header.media_type, options.model_copy(update={"size": size}))
 
 
+async def read_style_upload(request: Request, settings: ServiceSettings) -> StyleUpload:
+    """The pictures and the options of a form. Raises as ``read_upload`` does."""
+    if names := list(request.query_params):
+        raise InvalidParameterError("Options of a new style are fields of the form.", parameter=names[0][:80])
+    if _content_type(request) != FORM:
+        raise UnsupportedBodyError(
+            "Send multipart/form-data: with curl, write -F image=@painting.jpg -F name=my_style."
+        )
+    pictures, fields = await _read_form(request, max_pictures=MAX_STYLE_PICTURES)
+    options = _validated(StyleOptions, fields)
+    if not pictures or not all(pictures):
+        raise NoImageError(f"Send 1 to {MAX_STYLE_PICTURES} pictures of the style, each as a form field `image`.")
+    await run_in_threadpool(_inspect_all, pictures, settings)
+    return StyleUpload(tuple(pictures), options)
+
+
+async def read_document(request: Request, model: type[Model]) -> Model:
+    """A JSON body. Raises BadRequestError."""
+    if _content_type(request) != JSON:
+        raise UnsupportedBodyError("Send JSON, with the content type application/json.")
+    return await run_in_threadpool(_parsed, model, await _read_raw(request))
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
 async def _read_raw(request: Request) -> bytes:
     """The body; unlike ``request.body()``, the request does not keep it."""
     return b"".join([piece async for piece in request.stream()])
 
 
-async def _read_form(request: Request) -> tuple[bytes, StylizeOptions]:
+async def _read_form(request: Request, max_pictures: int) -> tuple[list[bytes], dict[str, str]]:
     try:
-        async with request.form(max_files=1, max_fields=FORM_FIELDS, max_part_size=FORM_FIELD_BYTES) as form:
+        async with request.form(max_files=max_pictures, max_fields=FORM_FIELDS, max_part_size=FORM_FIELD_BYTES) as form:
             return await _read_fields(form)
     except HTTPException as error:
         raise MalformedBodyError(f"The form cannot be read: {error.detail}") from error
 
 
-async def _read_fields(form: FormData) -> tuple[bytes, StylizeOptions]:
-    fields: dict[str, str] = {}
-    data = b""
+async def _read_fields(form: FormData) -> tuple[list[bytes], dict[str, str]]:
+    """The pictures (as many files as the form has been let to have), and the fields that are text."""
+    pictures: list[bytes] = []
+    fields: list[tuple[str, str]] = []
     for name, value in form.multi_items():
         if name == "image":
             if not isinstance(value, UploadFile):
                 raise NoImageError("The field `image` must be a file: with curl, write -F image=@photo.jpg.")
-            data = await value.read()
+            pictures.append(await value.read())
         elif isinstance(value, UploadFile):
             raise InvalidParameterError(f"The file must be in the field `image`, not {name[:80]!r}.", parameter="image")
         else:
-            fields[name] = value
-    _refuse_doubled([name for name, _ in form.multi_items()])
-    return data, _validated(StylizeOptions, fields)
+            fields.append((name, value))
+    _refuse_doubled([name for name, _ in fields])
+    return pictures, dict(fields)
 
 
-def _read_json(body: bytes) -> tuple[bytes, StylizeOptions]:
-    try:
-        document = StylizeDocument.model_validate_json(body)
-    except ValidationError as error:
-        raise _invalid(error) from error
+def _read_data_url(body: bytes) -> tuple[bytes, StylizeOptions]:
+    document = _parsed(StylizeDocument, body)
     header, comma, payload = document.image.partition(",")
     if not (header.startswith("data:") and header.endswith(";base64") and comma):
         raise InvalidParameterError("`image` must be a data URL: data:image/jpeg;base64,…", parameter="image")
@@ -99,15 +138,33 @@ def _read_json(body: bytes) -> tuple[bytes, StylizeOptions]:
     return data, StylizeOptions(**document.model_dump(exclude={"image"}, exclude_unset=True))
 
 
+def _inspect_all(pictures: list[bytes], settings: ServiceSettings) -> None:
+    """Looks at the header of each; of several, the problem says which one it is."""
+    for number, data in enumerate(pictures, 1):
+        try:
+            inspect(data, settings)
+        except ImageError as error:
+            if len(pictures) == 1:
+                raise
+            raise type(error)(f"Picture {number} of {len(pictures)}: {error}") from error
+
+
 def _refuse_doubled(names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise InvalidParameterError(f"{name[:80]!r} is given twice.", parameter=name[:80])
 
 
-def _validated(model: type[StylizeOptions], fields: dict[str, str]) -> StylizeOptions:
+def _validated(model: type[Model], fields: dict[str, str]) -> Model:
     try:
         return model.model_validate(fields)
+    except ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _parsed(model: type[Model], body: bytes) -> Model:
+    try:
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise _invalid(error) from error
 

@@ -17,7 +17,7 @@ from redis import Redis, RedisError
 from atelier.redis_server import redis_binary
 from contract.settings import ContractSettings
 from contract.storage import open_storage
-from contract.styles import StyleCard, StyleDraft, StyleSource, StyleStore
+from contract.styles import StyleCard, StyleDescription, StyleSource, StyleStore
 from generator.checkpoint import Checkpoint, of_generator, trunk_of, vector_of
 from generator.network import Generator, GeneratorConfig
 
@@ -113,7 +113,7 @@ def tiny_bank(*names: str, seed: int = 0, width: int = 4) -> Checkpoint:
 def publish_tiny(store: StyleStore, name: str, seed: int = 0) -> StyleCard:
     """A tiny style in the store."""
     bank = tiny_bank(name, seed=seed)
-    draft = StyleDraft(
+    draft = StyleDescription(
         name=name, source=StyleSource.IMPORTED, architecture="residual", norm="instance", width=bank.config.width
     )
     return store.publish(draft, trunk_of(bank), vector_of(bank, name))

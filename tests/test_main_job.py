@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from contract.styles import StyleDraft, StyleSource
+from contract.styles import StyleDescription, StyleSource
 from generator.checkpoint import import_pytorch_examples, trunk_of, vector_of
 from generator.pixels import to_pixels, to_tensor
 from tests.conftest import Stack, publish_tiny, running_stack, until
@@ -111,7 +111,7 @@ def test_a_style_published_while_the_worker_runs_is_served(stack: Stack) -> None
         headers={"Content-Type": "image/jpeg"},
     )
     assert answer.is_success
-    assert (answer.headers["X-Style"], answer.headers["X-Style-Version"]) == ("brand_new", "1")
+    assert answer.headers["X-Style"] == "brand_new@1"
 
 
 def test_an_older_version_is_still_served_and_a_newer_one_is_taken_up(stack: Stack) -> None:
@@ -131,7 +131,9 @@ def test_an_older_version_is_still_served_and_a_newer_one_is_taken_up(stack: Sta
 def test_a_foreign_generator_gives_through_the_service_what_it_gives_by_itself(stack: Stack, shared: Path) -> None:
     """mosaic.pth on a Kodak photograph, in float32; the plain network is checked against theirs in test_checkpoint."""
     bank = import_pytorch_examples(shared / "generators" / "mosaic.pth", "mosaic")
-    draft = StyleDraft(name="mosaic", source=StyleSource.IMPORTED, architecture="residual", norm="instance", width=32)
+    draft = StyleDescription(
+        name="mosaic", source=StyleSource.IMPORTED, architecture="residual", norm="instance", width=32
+    )
     stack.styles.publish(draft, trunk_of(bank), vector_of(bank, "mosaic"))
     file = shared / "content" / "heldout" / "05.png"
     answer = httpx.post(

@@ -25,7 +25,7 @@ from contract.errors import (
 )
 from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook, connect
-from contract.jobs import JobResult, JobState
+from contract.jobs import JobState, StylizeJob, StylizeResult
 from contract.logs import configure_logs
 from contract.presence import Presence, process_name
 from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app, on_progress
@@ -106,7 +106,9 @@ class Worker:
         watch = Stopwatch()
         with self.heartbeat.keep(claim) as keeping:
             try:
-                result = self.stylizer.stylize(claim.record.request, watch, keeping)
+                request = claim.record.request
+                assert isinstance(request, StylizeJob), "a ticket in the wrong queue"
+                result = self.stylizer.stylize(request, watch, keeping)
             except CancelledError:
                 self._given_up(claim, keeping)
             except StoreUnavailableError as error:
@@ -121,7 +123,7 @@ class Worker:
             else:
                 self._succeed(claim, result, watch)
 
-    def _succeed(self, claim: Claim, result: JobResult, watch: Stopwatch) -> None:
+    def _succeed(self, claim: Claim, result: StylizeResult, watch: Stopwatch) -> None:
         committed = self.book.succeed(claim, result, watch.timings())
         said = "job done" if committed else "result refused: the claim is no longer ours"
         log.info(said, job=claim.job_id, **watch.seconds)

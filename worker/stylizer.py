@@ -7,18 +7,22 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from contract.errors import ImageLostError
+from contract.errors import BlendError, ImageLostError
 from contract.images import ImageStore
-from contract.jobs import JobResult, StylizeJob, Timings
+from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.styles import StyleCard, StyleRef, StyleStore
-from generator.checkpoint import style_vector
+from generator.checkpoint import content_row, style_vector
+from generator.pictures import Picture, decode, encode
 from worker.batcher import Batcher
-from worker.pictures import Picture, decode, encode
+from worker.colours import with_colours_of
 
 VECTOR_CACHE = 4096
 """Style vectors in memory: 13 kB each for the full-width network."""
+TRUNK_CACHE = 256
+"""Trunks whose content row is in memory, 13 kB each, too."""
 
 
 @dataclass
@@ -56,29 +60,53 @@ class Stylizer:
         self._batcher = batcher
         self._max_pixels = max_pixels
         self._style = lru_cache(maxsize=VECTOR_CACHE)(self._load_style)
+        self._content_row = lru_cache(maxsize=TRUNK_CACHE)(self._load_content_row)
 
-    def stylize(self, job: StylizeJob, watch: Stopwatch, attempt: Attempt) -> JobResult:
+    def stylize(self, job: StylizeJob, watch: Stopwatch, attempt: Attempt) -> StylizeResult:
         """Makes the picture and puts it into the store.
 
         Raises AtelierError for what can go wrong with the job, CancelledError when the attempt holds no more.
         """
         with watch.measure("decode_seconds"):
             content = decode(self._open(job), long_side=job.size, max_pixels=self._max_pixels)
-            card, vector = self._style(job.style)
+            trunk, vector = self._blend(job)
         attempt.waits()
-        stylized = self._batcher.submit(card.trunk, content.pixels, vector, attempt.holds, attempt.works).result()
+        stylized = self._batcher.submit(trunk, content.pixels, vector, attempt.holds, attempt.works).result()
         watch.seconds["compute_seconds"] = round(stylized.compute_seconds, 6)
         with watch.measure("encode_seconds"):
-            data = encode(Picture(stylized.pixels, content.alpha), job.media_type, job.quality)
-            image = self._images.put(data)
-        height, width = stylized.pixels.shape[:2]
-        return JobResult(media_type=job.media_type, width=width, height=height, bytes=image.bytes, sha256=image.sha256)
+            pixels = with_colours_of(content.pixels, stylized.pixels) if job.preserve_color else stylized.pixels
+            image = self._images.put(encode(Picture(pixels, content.alpha), job.media_type, job.quality))
+        height, width = pixels.shape[:2]
+        return StylizeResult(
+            media_type=job.media_type, width=width, height=height, bytes=image.bytes, sha256=image.sha256
+        )
 
     def _open(self, job: StylizeJob) -> bytes:
         try:
             return self._images.open(job.content)
         except FileNotFoundError:
             raise ImageLostError("The uploaded picture is no longer in the store: send it again.") from None
+
+    def _blend(self, job: StylizeJob) -> tuple[str, Tensor]:
+        """(trunk, style vector [S]) of what a job asks for: its styles mixed by weight, then set to its strength.
+
+        Strength is on the line from the trunk's content row (0) through the mixed vector (1).
+        """
+        cards, vectors = zip(*(self._style(share.style) for share in job.styles), strict=True)
+        trunk, *others = {card.trunk for card in cards}
+        if others:  # the gateway has seen to it, and cards do not change
+            raise BlendError(f"{job.style} cannot be blended: these styles do not share a trunk.")
+        vector = torch.stack([share.weight * v for share, v in zip(job.styles, vectors, strict=True)]).sum(dim=0)
+        return trunk, vector if job.strength == 1 else torch.lerp(self._content_row(trunk), vector, job.strength)
+
+    def _load_content_row(self, trunk: str) -> Tensor:
+        row = content_row(self._styles.read_trunk(trunk))
+        if row is None:
+            raise BlendError(
+                "The strength of this style cannot be set, since its network cannot reproduce the photograph: leave "
+                "strength at 1, or take a style that has_content_row."
+            )
+        return row
 
     def _load_style(self, ref: StyleRef) -> tuple[StyleCard, Tensor]:
         card = self._styles.get(str(ref))

@@ -1,76 +1,20 @@
-"""``atelier styles`` and ``atelier stylize``: what the command line does, and what it says when it cannot."""
+"""``atelier stylize`` and the client: what they do, and what they say when they cannot."""
 
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from atelier import cli
 from atelier.client import Client, ServiceError, UnreachableError
-from contract.storage import open_storage
-from contract.styles import StyleSource, StyleStore
-from generator.checkpoint import CONTENT_ROW
+from tests.atelier.conftest import CommandLine
 from tests.conftest import Stack, free_port, tiny_bank
 from tests.pictures import decoded, encoded, photograph
-
-
-@dataclass
-class CommandLine:
-    """The command line in this process, which has loaded PyTorch already."""
-
-    folder: Path
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
-
-    def output(self, *arguments: str, **environment: str) -> str:
-        """What it says when it does what it was asked to."""
-        return self._run(0, arguments, environment)[0]
-
-    def refusal(self, *arguments: str, **environment: str) -> str:
-        """The sentence that it refuses with."""
-        _, said = self._run(1, arguments, environment)
-        assert said.startswith("atelier: ")
-        return said
-
-    def _run(self, code: int, arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[str, str]:
-        self.monkeypatch.setattr(sys, "argv", ["atelier", *arguments])
-        for name, value in {"ATELIER_DATA": str(self.folder), "COLUMNS": "200", **environment}.items():
-            self.monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-        said, complaint = self.capsys.readouterr()
-        assert ending.value.code == code, complaint
-        return said, complaint
-
-
-@pytest.fixture
-def atelier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> str:
     (tmp_path / "photo.jpg").write_bytes(encoded(photograph(50, 60)))
     return str(tmp_path / "photo.jpg")
-
-
-def test_a_bank_brings_its_styles_but_not_its_content_row(tmp_path: Path, atelier: CommandLine) -> None:
-    (tmp_path / "bank.safetensors").write_bytes(tiny_bank(CONTENT_ROW, "dawn", "dusk").to_bytes())
-    atelier.output("styles", "import", str(tmp_path / "bank.safetensors"), "--builtin")
-    cards = StyleStore(open_storage(str(tmp_path / "store"))).cards()
-    assert [card.name for card in cards] == ["dawn", "dusk"]
-    assert {card.source for card in cards} == {StyleSource.BUILTIN}
-    assert cards[0].trunk == cards[1].trunk
-    listed = atelier.output("styles", "list")
-    assert "dawn" in listed
-    assert "dusk" in listed
-
-
-def test_one_row_of_a_bank_can_be_chosen(tmp_path: Path, atelier: CommandLine) -> None:
-    (tmp_path / "bank.safetensors").write_bytes(tiny_bank("dawn", "dusk").to_bytes())
-    atelier.output("styles", "import", str(tmp_path / "bank.safetensors"), "--name", "dusk")
-    assert StyleStore(open_storage(str(tmp_path / "store"))).names() == ["dusk"]
 
 
 def test_titles_and_paths_may_hold_brackets_and_colons(tmp_path: Path, atelier: CommandLine) -> None:
@@ -80,19 +24,6 @@ def test_titles_and_paths_may_hold_brackets_and_colons(tmp_path: Path, atelier: 
     assert title in atelier.output("styles", "list")
     said = atelier.refusal("stylize", str(tmp_path / "[b].safetensors"), "--style", "dawn", "-o", "[/red]/:art:.jpg")
     assert "There is no folder [/red]:" in said
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
-def test_a_file_that_is_no_checkpoint_is_refused_in_a_sentence(
-    tmp_path: Path, atelier: CommandLine, content: bytes
-) -> None:
-    (tmp_path / "weights").write_bytes(content)
-    atelier.refusal("styles", "import", str(tmp_path / "weights"), "--name", "mine")
-
-
-def test_a_bad_name_is_refused_in_a_sentence(tmp_path: Path, atelier: CommandLine) -> None:
-    (tmp_path / "bank.safetensors").write_bytes(tiny_bank("../escape").to_bytes())
-    atelier.refusal("styles", "import", str(tmp_path / "bank.safetensors"))
 
 
 def test_without_a_service_the_command_line_says_how_to_start_one(
@@ -165,3 +96,20 @@ def test_the_command_line_finds_a_service_by_its_url(
     out = tmp_path / "out.avif"
     atelier.output("stylize", photo, "--style", "tiny", "-o", str(out), ATELIER_URL=stack.url)
     assert decoded(out.read_bytes()).size == (50, 60)
+
+
+def test_the_command_line_blends_and_keeps_colours(
+    stack: Stack, tmp_path: Path, atelier: CommandLine, photo: str
+) -> None:
+    """The two tiny styles have trunks of their own, which the service says."""
+    out = tmp_path / "out.png"
+    content = np.asarray(decoded(Path(photo).read_bytes()).convert("YCbCr"), float)
+    strayed = []
+    for options in ((), ("--preserve-color",)):
+        atelier.output("stylize", photo, "--style", "tiny", "-o", str(out), *options, ATELIER_URL=stack.url)
+        strayed.append(np.abs(np.asarray(decoded(out.read_bytes()).convert("YCbCr"), float) - content)[:, :, 1:].mean())
+    assert strayed[1] < 0.6 * strayed[0]
+    blend = ("stylize", photo, "--style", "tiny:0.6,other:0.4", "-o", str(out))
+    assert "trunk" in atelier.refusal(*blend, ATELIER_URL=stack.url)
+    strong = ("stylize", photo, "--style", "tiny", "--strength", "0.5", "-o", str(out))
+    assert "strength" in atelier.refusal(*strong, ATELIER_URL=stack.url)

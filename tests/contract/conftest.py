@@ -13,22 +13,28 @@ from redis import Redis, RedisError
 from atelier.redis_server import redis_binary
 from contract.images import ImageRef, MediaType
 from contract.jobbook import Claim, JobBook
-from contract.jobs import JobResult, StylizeJob
+from contract.jobs import StyleShare, StylizeJob, StylizeResult, TrainJob, TrainResult
 from contract.settings import ContractSettings
-from contract.styles import StyleRef
+from contract.styles import StyleRef, StyleStatus
 from tests.conftest import free_port, until
 
-RESULT = JobResult(media_type=MediaType.PNG, width=4, height=3, bytes=7, sha256="b" * 64)
+TINY = StyleRef(name="tiny", version=1)
+RESULT = StylizeResult(media_type=MediaType.PNG, width=4, height=3, bytes=7, sha256="b" * 64)
+TRAINED = TrainResult(style=StyleRef(name="dusk", version=1), status=StyleStatus.PUBLISHED)
 
 
 def a_job(sha256: str = "a" * 64) -> StylizeJob:
     return StylizeJob(
         content=ImageRef(sha256=sha256, bytes=1),
-        style=StyleRef(name="tiny", version=1),
+        styles=(StyleShare(style=TINY),),
         size=512,
         media_type=MediaType.PNG,
         quality=80,
     )
+
+
+def a_training(name: str = "dusk", *sha256: str) -> TrainJob:
+    return TrainJob(name=name, images=tuple(ImageRef(sha256=sha, bytes=1) for sha in sha256 or ("c" * 64,)))
 
 
 @pytest.fixture

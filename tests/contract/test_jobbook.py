@@ -25,14 +25,19 @@ from contract.errors import (
     OutOfMemoryError,
     QueueFullError,
     QueueUnavailableError,
+    StyleExistsError,
+    TrainingDivergedError,
 )
-from contract.jobbook import TICKET_GRACE_SECONDS, Claim, JobBook, QueueDepth, connect
-from contract.jobs import JobRecord, JobState, Timings
+from contract.images import ImageRef
+from contract.jobbook import KINDS, TICKET_GRACE_SECONDS, Claim, JobBook, JobKind, QueueDepth, connect, events_key
+from contract.jobs import JobRecord, JobState, Progress, Stage, StylizeJob, Timings, TrainJob
 from contract.settings import ContractSettings
 from tests.conftest import free_port, until
-from tests.contract.conftest import RESULT, a_job, claimed, own_redis, silence
+from tests.contract.conftest import RESULT, TRAINED, a_job, a_training, claimed, own_redis, silence
 
 QUICK = Timings(decode_seconds=0.1, compute_seconds=0.2)
+HALFWAY = Progress(fraction=0.5, stage=Stage.TRAINING, iteration=50, iterations=100, losses={"total": 1.5})
+NONE = QueueDepth(queued=0, running=0)
 
 # --- A life without accidents ---
 
@@ -99,13 +104,16 @@ def test_the_timings_of_a_job_say_how_long_it_waited(book: JobBook) -> None:
 
 
 def test_an_ended_job_leaves_nothing_behind_that_does_not_expire(book: JobBook, redis_client: "Redis") -> None:
-    for end in (
-        lambda claim: book.succeed(claim, RESULT, QUICK),
-        lambda claim: book.fail(claim, ImageLostError("gone"), QUICK),
-        lambda claim: book.cancel(claim.job_id),
-    ):
-        end(claimed(book, book.create(a_job()).id))
-    book.cancel(book.create(a_job()).id)
+    for request in (a_job(), a_training()):
+        for end in (
+            lambda claim: book.succeed(claim, RESULT, QUICK),
+            lambda claim: book.fail(claim, ImageLostError("gone"), QUICK),
+            lambda claim: book.cancel(claim.job_id),
+        ):
+            claim = claimed(book, book.create(request).id)
+            book.progress(claim, HALFWAY)
+            end(claim)
+        book.cancel(book.create(request).id)
     assert [key for key in redis_client.scan_iter() if redis_client.ttl(key) < 0] == []
 
 
@@ -156,6 +164,284 @@ def test_depth_counts_those_that_wait_and_those_that_run(book: JobBook) -> None:
     assert book.depth() == QueueDepth(queued=1, running=2)
     book.succeed(claim, RESULT, QUICK)
     assert book.depth() == QueueDepth(queued=1, running=1)
+
+
+# --- Two kinds ---
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> JobKind:
+    kind: JobKind = request.param
+    return kind
+
+
+def _one_of(kind: JobKind, number: int = 0) -> StylizeJob | TrainJob:
+    return a_training(f"dusk-{number}") if kind == "train" else a_job()
+
+
+def _lose(book: JobBook, client: "Redis", job_id: str) -> list[str]:
+    """The worker of a job goes silent, and the reaper comes round."""
+    silence(client, job_id)
+    return [found for kind in KINDS for found in book.reap(kind)]
+
+
+def _other(kind: JobKind) -> JobKind:
+    (other,) = set(KINDS) - {kind}
+    return other
+
+
+def test_a_style_is_trained(book: JobBook) -> None:
+    record = book.create(a_training())
+    assert (record.state, record.request) == (JobState.QUEUED, a_training())
+    claim = claimed(book, record.id)
+    assert book.succeed(claim, TRAINED, Timings())
+    record = book.get(record.id)
+    assert (record.state, record.result, record.error) == (JobState.SUCCEEDED, TRAINED, None)
+
+
+def test_each_kind_has_a_bound_of_its_own(book: JobBook, kind: JobKind, settings: ContractSettings) -> None:
+    limits = {"stylize": settings.queue_limit, "train": settings.train_queue_limit}
+    assert limits["stylize"] != limits["train"]
+    for number in range(limits[kind]):
+        book.create(_one_of(kind, number))
+    with pytest.raises(QueueFullError, match=str(limits[kind])):
+        book.create(_one_of(kind, limits[kind]))
+    assert book.depth(kind) == QueueDepth(queued=limits[kind], running=0)
+    assert book.depth(_other(kind)) == NONE
+    book.create(_one_of(_other(kind)))
+
+
+def test_a_job_stays_among_its_kind_from_beginning_to_end(book: JobBook, redis_client: "Redis", kind: JobKind) -> None:
+    """Whatever a job goes through, the sets of the other kind never hold it."""
+    waiting, running = QueueDepth(queued=1, running=0), QueueDepth(queued=0, running=1)
+
+    def depths() -> tuple[QueueDepth, QueueDepth]:
+        return book.depth(kind), book.depth(_other(kind))
+
+    job_id = book.create(_one_of(kind)).id
+    assert depths() == (waiting, NONE)
+    first = claimed(book, job_id)
+    assert depths() == (running, NONE)
+    assert book.release(first)
+    assert depths() == (waiting, NONE)
+    second = claimed(book, job_id)
+    assert depths() == (running, NONE)
+    assert _lose(book, redis_client, job_id) == [job_id]
+    assert depths() == (waiting, NONE)
+    assert book.beat(second)
+    assert depths() == (running, NONE)
+    assert book.fail(second, ImageLostError("gone"), QUICK)
+    assert depths() == (NONE, NONE)
+
+
+@pytest.mark.parametrize("leave", [JobBook.cancel, JobBook.forget])
+def test_a_job_that_is_taken_back_leaves_the_sets_of_its_kind(
+    book: JobBook, kind: JobKind, leave: Callable[[JobBook, str], object]
+) -> None:
+    others = book.create(_one_of(_other(kind))).id
+    leave(book, book.create(_one_of(kind)).id)
+    assert book.depth(kind) == NONE
+    assert book.depth(_other(kind)) == QueueDepth(queued=1, running=0)
+    assert book.get(others).state is JobState.QUEUED
+
+
+def test_each_kind_is_reaped_by_itself(book: JobBook, redis_client: "Redis") -> None:
+    lost = {kind: claimed(book, book.create(_one_of(kind)).id).job_id for kind in KINDS}
+    for job_id in lost.values():
+        silence(redis_client, job_id)
+    assert [book.reap(kind) for kind in KINDS] == [[lost[kind]] for kind in KINDS]
+    assert [book.reap(kind) for kind in KINDS] == [[], []]
+
+
+def test_each_kind_has_its_own_that_wait_for_long(book: JobBook) -> None:
+    waiting = {kind: book.create(_one_of(kind)).id for kind in KINDS}
+    for job_id in waiting.values():
+        book.release(claimed(book, job_id))
+    assert [book.waiting(kind) for kind in KINDS] == [[waiting[kind]] for kind in KINDS]
+    book.resubmitted(waiting["train"])
+    assert [book.waiting(kind) for kind in KINDS] == [[waiting["stylize"]], []]
+
+
+def test_a_training_that_takes_its_trainers_down_fails(
+    book: JobBook, redis_client: "Redis", settings: ContractSettings
+) -> None:
+    job_id = book.create(a_training()).id
+    for attempt in range(1, settings.attempts + 1):
+        claimed(book, job_id)
+        silence(redis_client, job_id)
+        assert book.reap("train") == ([job_id] if attempt < settings.attempts else [])
+    error = book.get(job_id).error
+    assert error is not None
+    assert error.code == "poison-job"
+    assert book.depth("train") == NONE
+
+
+def test_an_id_without_a_job_leaves_the_sets_of_every_kind(book: JobBook, redis_client: "Redis") -> None:
+    running, waiting = claimed(book, book.create(a_training("one")).id).job_id, book.create(a_training("two")).id
+    silence(redis_client, running)
+    redis_client.delete(f"atelier:job:{running}", f"atelier:job:{waiting}")
+    assert book.reap("train") == []
+    book.resubmitted(waiting)
+    assert book.depth("train") == NONE
+
+
+def test_a_job_of_before_there_were_kinds_is_one_to_stylize(book: JobBook, redis_client: "Redis") -> None:
+    old = [book.create(a_job()).id for _ in range(3)]
+    for job_id in old:
+        assert redis_client.hdel(f"atelier:job:{job_id}", "kind") == 1
+    done, lost, canceled = old
+    assert book.succeed(claimed(book, done), RESULT, QUICK)
+    claimed(book, lost)
+    silence(redis_client, lost)
+    assert book.reap() == [lost]
+    assert book.cancel(canceled).state is JobState.CANCELED
+    assert book.depth() == QueueDepth(queued=1, running=0)
+    assert book.depth("train") == NONE
+
+
+# --- The name of a style that is being trained ---
+
+
+def test_a_name_is_taken_while_its_style_is_being_trained(book: JobBook, redis_client: "Redis") -> None:
+    job_id = book.create(a_training("dusk")).id
+    before = sorted(redis_client.scan_iter())
+    steps: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: claimed(book, job_id),
+        lambda: _lose(book, redis_client, job_id),
+        lambda: claimed(book, job_id),
+    ]
+    for step in steps:
+        step()
+        with pytest.raises(StyleExistsError, match="dusk"):
+            book.create(a_training("dusk"))
+    assert set(redis_client.scan_iter()) - set(before) <= {"atelier:running:train", f"atelier:heartbeat:{job_id}"}
+    book.create(a_training("dawn"))
+
+
+ENDS: dict[str, Callable[[JobBook, str], object]] = {
+    "succeeded": lambda book, job_id: book.succeed(claimed(book, job_id), TRAINED, QUICK),
+    "failed": lambda book, job_id: book.fail(claimed(book, job_id), TrainingDivergedError("NaN"), QUICK),
+    "canceled": lambda book, job_id: book.cancel(job_id),
+    "canceled while it ran": lambda book, job_id: (claimed(book, job_id), book.cancel(job_id)),
+    "forgotten": lambda book, job_id: book.forget(job_id),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_name_is_free_again_when_its_training_has_ended(
+    book: JobBook, redis_client: "Redis", end: Callable[[JobBook, str], object]
+) -> None:
+    end(book, book.create(a_training("dusk")).id)
+    assert not redis_client.exists("atelier:training")
+    second = book.create(a_training("dusk"))
+    with pytest.raises(StyleExistsError):
+        book.create(a_training("dusk"))
+    assert second.state is JobState.QUEUED
+
+
+def test_a_poisoned_training_frees_its_name(book: JobBook, redis_client: "Redis", settings: ContractSettings) -> None:
+    job_id = book.create(a_training("dusk")).id
+    for _ in range(settings.attempts):
+        claimed(book, job_id)
+        silence(redis_client, job_id)
+        book.reap("train")
+    assert book.get(job_id).state is JobState.FAILED
+    book.create(a_training("dusk"))
+
+
+def test_a_name_whose_job_has_been_evicted_is_free(book: JobBook, redis_client: "Redis") -> None:
+    redis_client.delete(f"atelier:job:{book.create(a_training('dusk')).id}")
+    book.create(a_training("dusk"))
+
+
+def test_the_end_of_an_older_job_does_not_free_the_name_of_a_newer_one(book: JobBook, redis_client: "Redis") -> None:
+    first = book.create(a_training("dusk")).id
+    redis_client.hset("atelier:training", "dusk", book.create(a_training("dawn")).id)
+    book.cancel(first)
+    with pytest.raises(StyleExistsError):
+        book.create(a_training("dusk"))
+
+
+def test_of_many_trainings_of_one_name_at_once_one_is_taken(book: JobBook) -> None:
+    def create(_: int) -> JobRecord | StyleExistsError:
+        try:
+            return book.create(a_training("dusk"))
+        except StyleExistsError as taken:
+            return taken
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(create, range(16)))
+    assert len([answer for answer in answers if isinstance(answer, JobRecord)]) == 1
+    assert book.depth("train") == QueueDepth(queued=1, running=0)
+
+
+def test_a_training_that_finds_the_queue_full_takes_no_name(book: JobBook, settings: ContractSettings) -> None:
+    first, *_ = [book.create(a_training(f"dusk-{number}")).id for number in range(settings.train_queue_limit)]
+    with pytest.raises(QueueFullError):
+        book.create(a_training("dawn"))
+    book.cancel(first)
+    book.create(a_training("dawn"))
+
+
+# --- Progress ---
+
+
+def test_progress_is_written_down_and_announced(book: JobBook, redis_client: "Redis") -> None:
+    claim = claimed(book, book.create(a_training()).id)
+    assert book.get(claim.job_id).progress is None
+    for progress in (HALFWAY, HALFWAY.model_copy(update={"fraction": 0.75})):
+        assert book.progress(claim, progress)
+        assert book.get(claim.job_id).progress == progress
+    told = [fields for _, fields in redis_client.xrange(events_key(claim.job_id)) or []]
+    assert told == [
+        {"event": "state", "state": "queued"},
+        {"event": "state", "state": "running"},
+        {"event": "progress"},
+        {"event": "progress"},
+    ]
+
+
+def test_only_the_holder_of_the_latest_fence_writes_progress(book: JobBook, redis_client: "Redis") -> None:
+    zombie = claimed(book, book.create(a_training()).id)
+    silence(redis_client, zombie.job_id)
+    second = claimed(book, zombie.job_id)
+    told = redis_client.xlen(events_key(zombie.job_id))
+    assert not book.progress(zombie, HALFWAY)
+    assert book.get(zombie.job_id).progress is None
+    assert redis_client.xlen(events_key(zombie.job_id)) == told
+    assert book.progress(second, HALFWAY)
+    assert book.get(zombie.job_id).progress == HALFWAY
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "canceled"])
+def test_no_progress_is_made_after_the_end(book: JobBook, end: str) -> None:
+    claim = claimed(book, book.create(a_training()).id)
+    assert book.progress(claim, HALFWAY)
+    ends: dict[str, Callable[[], object]] = {
+        "succeeded": lambda: book.succeed(claim, TRAINED, QUICK),
+        "failed": lambda: book.fail(claim, TrainingDivergedError("NaN"), QUICK),
+        "canceled": lambda: book.cancel(claim.job_id),
+    }
+    ends[end]()
+    assert not book.progress(claim, HALFWAY.model_copy(update={"fraction": 1.0}))
+    record = book.get(claim.job_id)
+    assert (record.state.value, record.progress) == (end, HALFWAY)
+
+
+def test_progress_brings_no_forgotten_job_back(book: JobBook, redis_client: "Redis") -> None:
+    record = book.create(a_training())
+    book.forget(record.id)
+    assert not book.progress(Claim(record, record.fence), HALFWAY)
+    assert list(redis_client.scan_iter()) == []
+
+
+def test_progress_outlives_the_trainer_that_made_it(book: JobBook, redis_client: "Redis") -> None:
+    claim = claimed(book, book.create(a_training()).id)
+    book.progress(claim, HALFWAY)
+    silence(redis_client, claim.job_id)
+    book.reap("train")
+    assert claimed(book, claim.job_id).record.progress == HALFWAY
 
 
 # --- Taking a job back ---
@@ -574,9 +860,21 @@ def test_pictures_are_in_use_until_their_jobs_end(book: JobBook) -> None:
     book.create(a_job(waiting))
     claimed(book, book.create(a_job(running)).id)
     ended = claimed(book, book.create(a_job(done)).id)
-    assert book.contents_in_use() == {waiting, running, done}
+    assert book.pictures_in_use() == {waiting, running, done}
     book.succeed(ended, RESULT, QUICK)
-    assert book.contents_in_use() == {waiting, running}
+    assert book.pictures_in_use() == {waiting, running}
+
+
+def test_the_pictures_of_a_style_and_its_previews_are_in_use_while_it_is_trained(book: JobBook) -> None:
+    painting, detail, other, preview, later = ("1" * 64, "2" * 64, "3" * 64, "4" * 64, "5" * 64)
+    book.create(a_training("waits", other))
+    claim = claimed(book, book.create(a_training("runs", painting, detail)).id)
+    assert book.pictures_in_use() == {painting, detail, other}
+    for shown in (preview, later):
+        book.progress(claim, HALFWAY.model_copy(update={"previews": (ImageRef(sha256=shown, bytes=1),)}))
+        assert book.pictures_in_use() == {painting, detail, other, shown}
+    book.succeed(claim, TRAINED, QUICK)
+    assert book.pictures_in_use() == {other}
 
 
 def test_a_picture_is_in_use_while_its_job_goes_to_and_fro(
@@ -592,7 +890,7 @@ def test_a_picture_is_in_use_while_its_job_goes_to_and_fro(
 
     with ThreadPoolExecutor(1) as pool:
         moving = pool.submit(to_and_fro)
-        seen = [book.contents_in_use() for _ in range(300)]
+        seen = [book.pictures_in_use() for _ in range(300)]
         stop.set()
         moving.result()
     assert all(contents == {"a" * 64} for contents in seen)
@@ -608,13 +906,14 @@ EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
     lambda book, _: book.depth(),
     lambda book, claim: book.claim(claim.job_id),
     lambda book, claim: book.beat(claim),
+    lambda book, claim: book.progress(claim, HALFWAY),
     lambda book, claim: book.succeed(claim, RESULT, QUICK),
     lambda book, claim: book.fail(claim, ImageLostError("gone"), QUICK),
     lambda book, claim: book.release(claim),
     lambda book, _: book.lead_reaping("me"),
     lambda book, _: book.reap(),
     lambda book, _: book.waiting(),
-    lambda book, _: book.contents_in_use(),
+    lambda book, _: book.pictures_in_use(),
     lambda book, claim: book.resubmitted(claim.job_id),
 ]
 
@@ -719,6 +1018,10 @@ def test_a_step_whose_answer_is_lost_is_taken_once(
     lose.set()
     assert book.succeed(claim, RESULT, QUICK)
     assert book.get(job_id).result == RESULT
+
+    lose.set()
+    assert book.create(a_training()).state is JobState.QUEUED  # not refused because of its own name
+    assert book.depth("train") == QueueDepth(queued=1, running=0)
 
     canceled = book.create(a_job()).id
     lose.set()

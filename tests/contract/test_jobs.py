@@ -8,8 +8,21 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from contract.images import ImageRef
-from contract.jobs import JobFailure, JobRecord, JobResult, JobState, StylizeJob, Timings
-from tests.contract.conftest import RESULT, a_job
+from contract.jobs import (
+    JobFailure,
+    JobRecord,
+    JobState,
+    Progress,
+    Stage,
+    StyleShare,
+    StylizeJob,
+    StylizeResult,
+    Timings,
+    TrainJob,
+    TrainResult,
+)
+from contract.styles import Evaluation, Scores, StyleRef, StyleStatus
+from tests.contract.conftest import RESULT, TINY, TRAINED, a_job, a_training
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 WAITING = JobRecord(id="1", state=JobState.QUEUED, request=a_job(), created_at=CREATED)
@@ -32,7 +45,31 @@ FAILED = RUNNING.model_copy(
     }
 )
 CANCELED = WAITING.model_copy(update={"state": JobState.CANCELED, "fence": 1, "finished_at": CREATED})
-EVERY_RECORD = [WAITING, RUNNING, SUCCEEDED, FAILED, CANCELED]
+PROGRESS = Progress(
+    fraction=0.4,
+    stage=Stage.TRAINING,
+    detail="quick",
+    iteration=40,
+    iterations=100,
+    losses={"total": 1.5, "style": 0.5},
+    seconds_left=12.5,
+    previews=(ImageRef(sha256="d" * 64, bytes=9), ImageRef(sha256="e" * 64, bytes=9)),
+)
+SCORES = Scores(content=1.5, style=0.25, total=2.0)
+LEARNING = RUNNING.model_copy(update={"request": a_training(), "progress": PROGRESS})
+DRAFTED = LEARNING.model_copy(
+    update={
+        "state": JobState.SUCCEEDED,
+        "finished_at": CREATED,
+        "result": TrainResult(
+            style=StyleRef(name="dusk", version=2),
+            status=StyleStatus.DRAFT,
+            reason="no better than the photographs",
+            evaluation=Evaluation(photographs=4, size=256, stylized=SCORES, untouched=SCORES),
+        ),
+    }
+)
+EVERY_RECORD = [WAITING, RUNNING, SUCCEEDED, FAILED, CANCELED, LEARNING, DRAFTED]
 
 
 def _flat(record: JobRecord) -> dict[str, str]:
@@ -78,9 +115,22 @@ def test_empty_fields_of_a_hash_are_none() -> None:
     assert JobRecord.from_hash(fields) == FAILED
 
 
-def test_the_claims_token_stays_in_redis() -> None:
-    record = JobRecord.from_hash({**_flat(RUNNING), "claimed_by": "token"})
-    assert record == RUNNING
+def test_what_only_the_scripts_need_stays_in_redis() -> None:
+    fields = {**_flat(LEARNING), "claimed_by": "token", "kind": "train", "name": "dusk"}
+    assert JobRecord.from_hash(fields) == LEARNING
+
+
+def test_a_job_of_before_there_were_blends_is_read() -> None:
+    request = json.loads(a_job().model_dump_json())
+    for new in ("styles", "strength", "preserve_color"):
+        del request[new]
+    request["style"] = {"name": "tiny", "version": 1}
+    assert JobRecord.from_hash({**_flat(WAITING), "request": json.dumps(request)}) == WAITING
+
+
+def test_a_job_needs_what_it_was_given_and_what_it_shows_by_now() -> None:
+    assert [picture.sha256 for picture in WAITING.pictures] == ["a" * 64]
+    assert [picture.sha256 for picture in LEARNING.pictures] == ["c" * 64, "d" * 64, "e" * 64]
 
 
 @pytest.mark.parametrize("missing", ["id", "state", "attempt", "fence", "request", "created_at"])
@@ -93,7 +143,21 @@ def test_a_hash_without_what_every_job_has_is_refused(missing: str) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [a_job(), a_job().content, a_job().style, RESULT, JobFailure(code="a", detail="b"), Timings(), SUCCEEDED],
+    [
+        a_job(),
+        a_job().content,
+        TINY,
+        a_job().styles[0],
+        a_training(),
+        PROGRESS,
+        RESULT,
+        TRAINED,
+        DRAFTED.result,
+        JobFailure(code="a", detail="b"),
+        Timings(),
+        SUCCEEDED,
+        DRAFTED,
+    ],
     ids=lambda message: type(message).__name__,
 )
 def test_a_message_says_nothing_that_the_other_side_does_not_know(message: BaseModel) -> None:
@@ -112,14 +176,84 @@ def test_a_message_says_nothing_that_the_other_side_does_not_know(message: BaseM
         {"kind": "train"},
         {"content": {"sha256": "../../etc/passwd", "bytes": 1}},
         {"content": {"sha256": "a" * 64, "bytes": -1}},
-        {"style": {"name": "../x", "version": 1}},
-        {"style": {"name": "tiny", "version": 0}},
+        {"styles": [{"style": {"name": "../x", "version": 1}}]},
+        {"styles": [{"style": {"name": "tiny", "version": 0}}]},
+        {"styles": []},
+        {"styles": [{"style": {"name": "tiny", "version": 1}, "weight": 1 / 9}] * 9},
+        {"styles": [{"style": {"name": "tiny", "version": 1}, "weight": 0.5}]},
+        {"styles": [{"style": {"name": "tiny", "version": 1}}] * 2},
+        {"styles": [{"style": {"name": "tiny", "version": 1}, "weight": weight} for weight in (1, 0)]},
+        {"styles": [{"style": {"name": "tiny", "version": 1}, "weight": float("nan")}]},
+        {"strength": -0.1},
+        {"strength": 1.6},
+        {"strength": float("nan")},
     ],
     ids=str,
 )
 def test_a_job_out_of_range_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         StylizeJob.model_validate({**a_job().model_dump(), **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": "../x"},
+        {"name": "dusk@1"},
+        {"images": []},
+        {"images": [{"sha256": "c" * 64, "bytes": 1}] * 9},
+        {"quality": "slow"},
+        {"iterations": 0},
+        {"iterations": 100_001},
+        {"style_weight": 0},
+        {"style_weight": 11},
+        {"style_weight": float("nan")},
+        {"stroke_size": 0.2},
+        {"stroke_size": 5},
+        {"content": "../photographs"},
+        {"content": "/"},
+        {"kind": "stylize"},
+    ],
+    ids=str,
+)
+def test_a_training_out_of_range_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TrainJob.model_validate({**a_training().model_dump(), **change})
+
+
+@pytest.mark.parametrize("weights", [[1], [0.5, 0.5], [1 / 3] * 3, [0.333333] * 3, [0.1] * 6 + [0.2, 0.2]])
+def test_the_weights_of_a_blend_add_up_to_one_but_for_their_rounding(weights: list[float]) -> None:
+    styles = [{"style": TINY, "weight": weight} for weight in weights]
+    job = StylizeJob.model_validate({**a_job().model_dump(), "styles": styles})
+    assert [share.weight for share in job.styles] == weights
+
+
+def test_the_styles_of_a_job_are_written_as_a_client_may_write_them() -> None:
+    assert a_job().style == "tiny@1"
+    shares = (
+        StyleShare(style=TINY, weight=0.25),
+        StyleShare(style=StyleRef(name="wave", version=3), weight=0.75),
+    )
+    assert a_job().model_copy(update={"styles": shares}).style == "tiny@1:0.25,wave@3:0.75"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fraction": 1.01},
+        {"fraction": -0.01},
+        {"stage": "resting"},
+        {"fraction": float("nan")},
+        {"losses": {"total": float("nan")}},
+        {"losses": {"total": float("inf")}},
+        {"seconds_left": float("inf")},
+    ],
+    ids=str,
+)
+def test_progress_that_could_not_be_read_again_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Progress.model_validate({**PROGRESS.model_dump(), **change})
 
 
 def test_a_message_is_frozen() -> None:
@@ -130,4 +264,4 @@ def test_a_message_is_frozen() -> None:
 def test_a_result_names_its_picture() -> None:
     assert RESULT.image == ImageRef(sha256="b" * 64, bytes=7)
     with pytest.raises(ValidationError):
-        _ = JobResult.model_validate({**RESULT.model_dump(), "sha256": "no hash"}).image
+        _ = StylizeResult.model_validate({**RESULT.model_dump(), "sha256": "no hash"}).image

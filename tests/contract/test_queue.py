@@ -11,15 +11,16 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from contract.errors import JobNotFoundError, QueueFullError, QueueUnavailableError
+from contract.errors import JobNotFoundError, QueueFullError, QueueUnavailableError, StyleExistsError
 from contract.jobbook import TICKET_GRACE_SECONDS, JobBook, QueueDepth, connect
-from contract.jobs import JobRecord, JobState, StylizeJob, Timings
-from contract.queue import STYLIZE_QUEUE, STYLIZE_TASK, JobQueue, celery_app
+from contract.jobs import JobRecord, JobState, StylizeJob, Timings, TrainJob
+from contract.queue import STYLIZE_QUEUE, STYLIZE_TASK, TRAIN_QUEUE, TRAIN_TASK, JobQueue, celery_app
 from contract.settings import ContractSettings
 from tests.conftest import free_port
-from tests.contract.conftest import RESULT, a_job, claimed, own_redis, silence
+from tests.contract.conftest import RESULT, a_job, a_training, claimed, own_redis, silence
 
 TICKETS = "atelier:stylize"
+TRAIN_TICKETS = "atelier:train"
 
 
 @pytest.fixture
@@ -35,13 +36,13 @@ def lost_app(settings: ContractSettings) -> Iterator[Celery]:
         yield app
 
 
-def _tickets(client: "Redis") -> list[str]:
+def _tickets(client: "Redis", queue: str = TICKETS) -> list[str]:
     """The jobs whose tickets lie in the queue, the next one first."""
-    return [_arguments(message)["job"] for message in reversed(_messages(client))]
+    return [_arguments(message)["job"] for message in reversed(_messages(client, queue))]
 
 
-def _messages(client: "Redis") -> list[str]:
-    return cast(list[str], client.lrange(TICKETS, 0, -1))
+def _messages(client: "Redis", queue: str = TICKETS) -> list[str]:
+    return cast(list[str], client.lrange(queue, 0, -1))
 
 
 def _arguments(message: str) -> dict[str, Any]:
@@ -53,10 +54,12 @@ def _arguments(message: str) -> dict[str, Any]:
 
 def _age(client: "Redis", job_id: str) -> None:
     """The job has waited for longer than its ticket may be under way."""
-    client.zincrby("atelier:queued:stylize", -TICKET_GRACE_SECONDS - 1, job_id)
+    for waiting in ("atelier:queued:stylize", "atelier:queued:train"):
+        if client.zscore(waiting, job_id) is not None:
+            client.zincrby(waiting, -TICKET_GRACE_SECONDS - 1, job_id)
 
 
-def submit(app: Celery, book: JobBook, request: StylizeJob) -> JobRecord:
+def submit(app: Celery, book: JobBook, request: StylizeJob | TrainJob) -> JobRecord:
     """Submitting asks Redis through the book and the app alone."""
     return JobQueue(app, book, Redis()).submit(request)
 
@@ -82,7 +85,26 @@ def test_a_ticket_holds_the_id_of_its_job_and_nothing_else(app: Celery, book: Jo
     assert _arguments(raw) == {"job": record.id}
     assert ticket["content-type"] == "application/json"
     assert (ticket["headers"]["task"], ticket["headers"]["id"]) == (STYLIZE_TASK, record.id)
-    assert record.request.content.sha256 not in raw + base64.b64decode(ticket["body"]).decode()
+    assert a_job().content.sha256 not in raw + base64.b64decode(ticket["body"]).decode()
+
+
+def test_a_training_has_its_ticket_in_a_queue_of_its_own(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    stylizing, training = submit(app, book, a_job()), submit(app, book, a_training())
+    assert _tickets(redis_client) == [stylizing.id]
+    assert _tickets(redis_client, TRAIN_TICKETS) == [training.id]
+    (raw,) = _messages(redis_client, TRAIN_TICKETS)
+    assert (json.loads(raw)["headers"]["task"], json.loads(raw)["headers"]["id"]) == (TRAIN_TASK, training.id)
+    with app.connection_for_read() as connection, connection.SimpleQueue(TRAIN_QUEUE) as queue:
+        message = queue.get(timeout=10)
+        assert message.payload[1] == {"job": training.id}
+        message.ack()
+
+
+def test_a_style_that_is_being_trained_gets_no_second_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    first = submit(app, book, a_training("dusk"))
+    with pytest.raises(StyleExistsError):
+        submit(app, book, a_training("dusk"))
+    assert _tickets(redis_client, TRAIN_TICKETS) == [first.id]
 
 
 def test_tickets_are_taken_in_the_order_in_which_they_came(app: Celery, book: JobBook) -> None:
@@ -120,6 +142,15 @@ def test_a_job_without_a_ticket_has_never_been(lost_app: Celery, book: JobBook, 
     assert "127.0.0.1" not in str(caught.value)
     assert book.depth() == QueueDepth(queued=0, running=0)
     assert list(redis_client.scan_iter()) == []
+
+
+def test_a_training_without_a_ticket_leaves_its_name_free(
+    app: Celery, lost_app: Celery, book: JobBook, redis_client: "Redis"
+) -> None:
+    with pytest.raises(QueueUnavailableError):
+        submit(lost_app, book, a_training("dusk"))
+    assert list(redis_client.scan_iter()) == []
+    submit(app, book, a_training("dusk"))
 
 
 def test_a_broker_out_of_memory_takes_no_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
@@ -206,6 +237,25 @@ def test_the_job_of_a_lost_worker_gets_a_new_ticket(app: Celery, book: JobBook, 
     silence(redis_client, job_id)
     assert reap(app, book, redis_client) == 1
     assert _tickets(redis_client) == [job_id]
+    assert reap(app, book, redis_client) == 0
+
+
+def test_lost_jobs_of_every_kind_get_a_new_ticket_in_their_own_queue(
+    app: Celery, book: JobBook, redis_client: "Redis"
+) -> None:
+    stylizing, training, ticketless = (
+        submit(app, book, request).id for request in (a_job(), a_training("dusk"), a_training("dawn"))
+    )
+    redis_client.delete(TICKETS, TRAIN_TICKETS)
+    for job_id in (stylizing, training):
+        claimed(book, job_id)
+        silence(redis_client, job_id)
+    _age(redis_client, ticketless)
+    assert reap(app, book, redis_client) == 3
+    assert _tickets(redis_client) == [stylizing]
+    assert _tickets(redis_client, TRAIN_TICKETS) == [training, ticketless]
+    for job_id in (stylizing, training, ticketless):
+        _age(redis_client, job_id)
     assert reap(app, book, redis_client) == 0
 
 

@@ -20,6 +20,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     ("variable", "value"),
     [
         ("ATELIER_QUEUE_LIMIT", "0"),
+        ("ATELIER_TRAIN_QUEUE_LIMIT", "0"),
         ("ATELIER_RESULT_SECONDS", "0"),
         ("ATELIER_TOMBSTONE_SECONDS", "-1"),
         ("ATELIER_JOB_SECONDS", "0"),

@@ -1,18 +1,46 @@
 """Styles: versions that never change, published whole or not at all, by any number of processes at once."""
 
 import hashlib
+import os
 import shutil
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 from pydantic import ValidationError
 
-from contract.errors import InvalidParameterError, StoreUnavailableError, StyleNotFoundError
+from contract.errors import (
+    InvalidParameterError,
+    StoreUnavailableError,
+    StyleActiveError,
+    StyleBuiltinError,
+    StyleNotFoundError,
+    StylePictureNotFoundError,
+)
 from contract.settings import ContractSettings
 from contract.storage import open_storage
-from contract.styles import StyleCard, StyleDraft, StyleRef, StyleSource, StyleStore
+from contract.styles import (
+    Evaluation,
+    Scores,
+    StyleCard,
+    StyleDescription,
+    StylePicture,
+    StyleRef,
+    StyleSource,
+    StyleStatus,
+    StyleStore,
+    Training,
+)
+from tests.conftest import until
+
+HOUR = timedelta(hours=1)
+PICTURES = {StylePicture.THUMBNAIL: b"thumbnail", StylePicture.SHEET: b"sheet"}
 
 WRONG_NAMES = [
     "",
@@ -35,8 +63,8 @@ WRONG_NAMES = [
 WRONG_VERSIONS = ["tiny@", "tiny@0", "tiny@01", "tiny@-1", "tiny@1.0", "tiny@1\n", "tiny@x", "tiny@1@2", "tiny@../1"]
 
 
-def _draft(name: str = "tiny", source: StyleSource = StyleSource.IMPORTED) -> StyleDraft:
-    return StyleDraft(
+def _description(name: str = "tiny", source: StyleSource = StyleSource.IMPORTED) -> StyleDescription:
+    return StyleDescription(
         name=name,
         title="Tiny",
         description="A test",
@@ -50,7 +78,12 @@ def _draft(name: str = "tiny", source: StyleSource = StyleSource.IMPORTED) -> St
 def _publish(
     store: StyleStore, name: str = "tiny", vector: bytes = b"vector", source: StyleSource = StyleSource.IMPORTED
 ) -> StyleCard:
-    return store.publish(_draft(name, source), b"trunk", vector)
+    return store.publish(_description(name, source), b"trunk", vector)
+
+
+def _publish_draft(store: StyleStore, name: str = "tiny", vector: bytes = b"draft") -> StyleCard:
+    draft = {"source": StyleSource.TRAINED, "status": StyleStatus.DRAFT, "reason": "no better than the photographs"}
+    return store.publish(_description(name).model_copy(update=draft), b"trunk", vector)
 
 
 def _folder(settings: ContractSettings) -> Path:
@@ -160,7 +193,7 @@ def test_what_is_no_name_is_refused(styles: StyleStore, style: str) -> None:
 @pytest.mark.parametrize("name", WRONG_NAMES, ids=repr)
 def test_nothing_is_published_under_what_is_no_name(name: str) -> None:
     with pytest.raises(ValidationError):
-        _draft(name)
+        _description(name)
     with pytest.raises(ValidationError):
         StyleRef(name=name, version=1)
 
@@ -169,6 +202,326 @@ def test_a_reference_is_written_as_it_is_asked_for(styles: StyleStore) -> None:
     card = _publish(styles)
     assert str(card.ref) == "tiny@1"
     assert styles.get(str(card.ref)).ref == card.ref
+
+
+def test_a_card_says_how_its_style_was_made_and_what_it_is_worth(
+    styles: StyleStore, settings: ContractSettings
+) -> None:
+    worth = Scores(content=1.5, style=0.25, total=2.0)
+    description = _description().model_copy(
+        update={
+            "has_content_row": True,
+            "training": Training(
+                method="quick",
+                iterations=75,
+                seconds=60.5,
+                batch=4,
+                size=256,
+                style_size=512,
+                loss="vgg19",
+                style_weight=8.0,
+                start="wave@1",
+            ),
+            "evaluation": Evaluation(
+                photographs=4,
+                size=256,
+                stylized=worth,
+                untouched=worth,
+                optimised=worth,
+                optimised_iterations=100,
+                optimised_photographs=2,
+            ),
+        }
+    )
+    styles.publish(description, b"trunk", b"vector")
+    card = _again(settings).get("tiny")
+    assert card.model_dump(include=set(StyleDescription.model_fields)) == description.model_dump()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_style_whose_worth_is_no_number_is_refused(number: float) -> None:
+    """JSON would make null of it, and the card could not be read again."""
+    with pytest.raises(ValidationError, match="finite"):
+        Scores(content=1.0, style=number, total=1.0)
+
+
+# --- Drafts ---
+
+
+def test_a_draft_does_not_become_active(styles: StyleStore, settings: ContractSettings) -> None:
+    card = _publish(styles)
+    draft = _publish_draft(styles)
+    assert (draft.version, draft.status) == (2, StyleStatus.DRAFT)
+    for store in (styles, _again(settings)):
+        assert store.get("tiny") == card
+        assert store.cards() == [card]
+        assert store.versions("tiny") == [1, 2]
+
+
+def test_a_draft_can_be_used_by_its_version_and_be_made_active(styles: StyleStore) -> None:
+    draft = _publish_draft(styles)
+    with pytest.raises(StyleNotFoundError, match="there is tiny@1"):
+        styles.get("tiny")
+    assert styles.get("tiny@1") == draft
+    assert styles.vector(draft) == b"draft"
+    styles.activate(draft.ref)
+    assert styles.get("tiny") == draft
+    assert styles.cards() == [draft]
+
+
+def test_the_latest_draft_of_every_style_without_an_active_version_is_listed(styles: StyleStore) -> None:
+    assert styles.drafts() == []
+    _publish(styles, "wave")
+    _publish_draft(styles, "wave")
+    _publish_draft(styles, "dusk", b"1")
+    dusk, dawn = _publish_draft(styles, "dusk", b"2"), _publish_draft(styles, "dawn")
+    assert styles.drafts() == [dawn, dusk]
+    assert [str(card.ref) for card in styles.cards()] == ["wave@1"]
+    styles.activate(dusk.ref)
+    styles.delete(dawn.ref)
+    assert styles.drafts() == []
+
+
+# --- Pictures ---
+
+
+def test_the_pictures_of_a_style_are_kept(styles: StyleStore, settings: ContractSettings) -> None:
+    card = styles.publish(_description(), b"trunk", b"vector", PICTURES)
+    assert card.pictures == (StylePicture.THUMBNAIL, StylePicture.SHEET)
+    store = _again(settings)
+    assert {picture: store.picture(store.get("tiny"), picture) for picture in StylePicture} == PICTURES
+
+
+def test_each_version_has_pictures_of_its_own(styles: StyleStore) -> None:
+    cards = [
+        styles.publish(_description(), b"trunk", vector, {StylePicture.SHEET: b"sheet of " + vector})
+        for vector in (b"1", b"2")
+    ]
+    assert [styles.picture(card, StylePicture.SHEET) for card in cards] == [b"sheet of 1", b"sheet of 2"]
+
+
+def test_a_picture_that_a_style_does_not_have_is_not_found(styles: StyleStore) -> None:
+    card = styles.publish(_description(), b"trunk", b"vector", {StylePicture.SHEET: b"sheet"})
+    assert card.pictures == (StylePicture.SHEET,)
+    with pytest.raises(StylePictureNotFoundError, match="tiny@1 has no thumbnail"):
+        styles.picture(card, StylePicture.THUMBNAIL)
+
+
+# --- Deleting ---
+
+
+def test_a_version_that_is_not_active_can_be_deleted(styles: StyleStore, settings: ContractSettings) -> None:
+    old = styles.publish(_description(), b"trunk", b"1", PICTURES)
+    new = _publish(styles, vector=b"2")
+    other = _again(settings)
+    assert other.get("tiny@1") == old  # and remembers its card
+    styles.delete(old.ref)
+    for store in (styles, _again(settings)):
+        assert store.versions("tiny") == [2]
+        assert store.get("tiny") == new
+        with pytest.raises(StyleNotFoundError, match="there is tiny@2"):
+            store.get("tiny@1")
+        with pytest.raises(StyleNotFoundError):
+            store.vector(old)
+        with pytest.raises(StylePictureNotFoundError):
+            store.picture(old, StylePicture.SHEET)
+    assert other.versions("tiny") == [2]
+
+
+def test_the_active_version_cannot_be_deleted(styles: StyleStore) -> None:
+    first, second = _publish(styles, vector=b"1"), _publish(styles, vector=b"2")
+    with pytest.raises(StyleActiveError, match="tiny@2"):
+        styles.delete(second.ref)
+    assert styles.get("tiny") == second
+    styles.activate(first.ref)
+    styles.delete(second.ref)
+    assert styles.versions("tiny") == [1]
+
+
+@pytest.mark.parametrize("use", [StyleStore.delete, StyleStore.activate])
+def test_a_deleted_version_is_there_for_no_process(
+    styles: StyleStore, settings: ContractSettings, use: Callable[[StyleStore, StyleRef], None]
+) -> None:
+    old, new = _publish(styles, vector=b"1"), _publish(styles, vector=b"2")
+    other = _again(settings)
+    assert other.versions("tiny") == [1, 2]
+    styles.delete(old.ref)
+    for store in (styles, other):
+        with pytest.raises(StyleNotFoundError, match="tiny@1"):
+            use(store, old.ref)
+    assert other.get("tiny") == new
+
+
+@pytest.mark.parametrize("ref", [StyleRef(name="tiny", version=9), StyleRef(name="nobody", version=1)], ids=str)
+def test_what_is_not_there_cannot_be_deleted(styles: StyleStore, settings: ContractSettings, ref: StyleRef) -> None:
+    card = _publish(styles)
+    before = sorted(_folder(settings).rglob("*"))
+    with pytest.raises(StyleNotFoundError, match=str(ref)):
+        styles.delete(ref)
+    assert styles.cards() == [card]
+    assert sorted(_folder(settings).rglob("*")) == before
+
+
+def test_the_number_of_a_deleted_version_is_not_used_again(styles: StyleStore, settings: ContractSettings) -> None:
+    _publish(styles)
+    draft = _publish_draft(styles)
+    styles.delete(draft.ref)
+    for store in (styles, _again(settings)):
+        assert _publish_draft(store).version == draft.version + 1
+        store.delete(StyleRef(name="tiny", version=draft.version + 1))
+        draft = draft.model_copy(update={"version": draft.version + 1})
+
+
+def test_a_store_without_folders_remembers_the_numbers_of_deleted_versions() -> None:
+    """In S3, a folder of which everything has been deleted is not there."""
+    store = StyleStore(MemoryStore())
+    _publish(store)
+    store.delete(_publish_draft(store).ref)
+    assert _publish(store).version == 3
+    store.remove("tiny")
+    assert _publish(store).version == 4
+
+
+def test_a_style_is_removed_with_all_its_versions(styles: StyleStore, settings: ContractSettings) -> None:
+    wave = _publish(styles, "wave")
+    refs = [_publish(styles, vector=b"1").ref, _publish_draft(styles).ref]
+    assert styles.remove("tiny") == refs
+    for store in (styles, _again(settings)):
+        assert store.cards() == [wave]
+        assert store.drafts() == []
+        assert store.versions("tiny") == []
+        for style in ("tiny", "tiny@1", "tiny@2"):
+            with pytest.raises(StyleNotFoundError, match=f"There is no style '{style}'"):
+                store.get(style)
+        with pytest.raises(StyleNotFoundError):
+            store.remove("tiny")
+
+
+def test_a_removed_name_goes_on_with_new_numbers(styles: StyleStore, settings: ContractSettings) -> None:
+    _publish(styles, vector=b"1")
+    _publish(styles, vector=b"2")
+    styles.remove("tiny")
+    card = _publish(_again(settings), vector=b"1")
+    assert card.version == 3
+    assert styles.get("tiny") == card
+    assert styles.versions("tiny") == [3]
+
+
+def test_what_ships_with_atelier_cannot_be_removed(styles: StyleStore, builtin: StyleStore) -> None:
+    (card,) = styles.install(builtin)
+    with pytest.raises(StyleBuiltinError, match="wave"):
+        styles.remove("wave")
+    own = _publish(styles, "wave", b"mine", StyleSource.TRAINED)
+    with pytest.raises(StyleBuiltinError, match="wave"):
+        styles.remove("wave")
+    assert styles.get("wave") == own
+    assert styles.get("wave@1") == card
+
+
+def test_a_style_that_is_not_there_cannot_be_removed(styles: StyleStore) -> None:
+    with pytest.raises(StyleNotFoundError, match="nobody"):
+        styles.remove("nobody")
+
+
+@pytest.mark.parametrize("cut", ["deleted", "card.json", "vector.safetensors", "thumbnail.jpg"])
+def test_a_deletion_that_was_cut_off_leaves_a_whole_version_or_none(
+    styles: StyleStore, settings: ContractSettings, cut: str
+) -> None:
+    """The process died after this step, and what it would have deleted next is there."""
+    _publish(styles, vector=b"active")
+    styles.activate(StyleRef(name="tiny", version=1))
+    card = styles.publish(_description().model_copy(update={"status": StyleStatus.DRAFT}), b"trunk", b"2", PICTURES)
+    folder = _folder(settings) / "styles" / "tiny" / "2"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    styles.delete(card.ref)
+    steps = ["deleted", "card.json", "vector.safetensors", "thumbnail.jpg", "sheet.jpg"]
+    for name in steps[steps.index(cut) + 1 :]:
+        (folder / name).write_bytes(whole[name])
+
+    store = _again(settings)
+    if cut == "deleted":
+        assert (store.get("tiny@2"), store.vector(card)) == (card, b"2")
+        assert {picture: store.picture(card, picture) for picture in StylePicture} == PICTURES
+        store.delete(card.ref)
+    assert store.versions("tiny") == [1]
+    assert _publish(store).version == 3
+
+
+# --- Sweeping trunks ---
+
+
+def _trunk(settings: ContractSettings, trunk: bytes) -> Path:
+    return _folder(settings) / "trunks" / f"{hashlib.sha256(trunk).hexdigest()}.safetensors"
+
+
+def _grow_old(path: Path, seconds: float = 7200) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_a_trunk_that_no_style_has_any_more_is_swept_when_it_is_old(
+    styles: StyleStore, settings: ContractSettings
+) -> None:
+    styles.publish(_description("wave"), b"kept", b"wave")
+    old = styles.publish(_description(), b"old", b"1")
+    styles.publish(_description(), b"new", b"2")
+    for trunk in (b"kept", b"old", b"new"):
+        _grow_old(_trunk(settings, trunk))
+    assert _again(settings).sweep_trunks(HOUR) == 0, "an older version may be used by its number"
+    styles.delete(old.ref)
+    assert _again(settings).sweep_trunks(HOUR) == 1
+    assert sorted(path.read_bytes() for path in (_folder(settings) / "trunks").iterdir()) == [b"kept", b"new"]
+    assert styles.sweep_trunks(HOUR) == 0
+
+
+def test_a_trunk_that_is_young_is_not_swept(styles: StyleStore, settings: ContractSettings) -> None:
+    """It may be the beginning of a style that has no card yet."""
+    _publish(styles)
+    styles.remove("tiny")
+    assert styles.sweep_trunks(HOUR) == 0
+    _grow_old(_trunk(settings, b"trunk"))
+    assert styles.sweep_trunks(HOUR) == 1
+
+
+def test_the_trunk_of_a_draft_is_in_use(styles: StyleStore, settings: ContractSettings) -> None:
+    draft = _publish_draft(styles)
+    _grow_old(_trunk(settings, b"trunk"))
+    assert styles.sweep_trunks(HOUR) == 0
+    assert styles.read_trunk(draft.trunk) == b"trunk"
+
+
+def test_a_process_sweeps_what_another_one_has_deleted(styles: StyleStore, settings: ContractSettings) -> None:
+    other = _again(settings)
+    _publish(other)
+    styles.remove("tiny")
+    _grow_old(_trunk(settings, b"trunk"))
+    assert other.sweep_trunks(HOUR) == 1
+
+
+def test_sweeps_never_take_the_trunk_of_a_style_that_is_published_meanwhile(
+    styles: StyleStore, settings: ContractSettings
+) -> None:
+    """The trunk lies there, old and unused, whenever the next style that needs it is published."""
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            _again(settings).sweep_trunks(HOUR)
+
+    trunk = _trunk(settings, b"trunk")
+    with ThreadPoolExecutor(2) as pool:
+        sweepers = [pool.submit(sweep) for _ in range(2)]
+        try:
+            for _ in range(100):
+                _publish(styles)
+                until(trunk.exists, 5, "the trunk to be there or to be put back")
+                styles.remove("tiny")
+                with suppress(FileNotFoundError):  # swept, as it may be now
+                    _grow_old(trunk)
+        finally:
+            stop.set()
+        for sweeper in sweepers:
+            sweeper.result()
 
 
 # --- Accidents ---
@@ -237,10 +590,35 @@ def test_a_store_out_of_reach_says_so_and_names_no_path(styles: StyleStore, sett
         lambda: store.read_trunk(card.trunk),
         lambda: _publish(store),
         lambda: store.activate(card.ref),
+        lambda: store.delete(card.ref),
+        lambda: store.remove("tiny"),
+        lambda: store.drafts(),
+        lambda: store.picture(card, StylePicture.SHEET),
+        lambda: store.sweep_trunks(HOUR),
     ):
         with pytest.raises(StoreUnavailableError) as caught:
             use()
         assert "/" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", ["active", "card.json", "thumbnail.jpg"])
+def test_a_publication_that_was_cut_off_is_finished_by_whoever_comes_again(
+    styles: StyleStore, settings: ContractSettings, cut: str
+) -> None:
+    _publish(styles, vector=b"1")
+    card = styles.publish(_description(), b"trunk", b"2", PICTURES, once=True)
+    styles.activate(StyleRef(name="tiny", version=1))
+    folder = _folder(settings) / "styles" / "tiny" / "2"
+    steps = ["thumbnail.jpg", "sheet.jpg", "card.json"]
+    for missing in steps[steps.index(cut) if cut in steps else len(steps) :]:
+        (folder / missing).unlink()
+
+    store = _again(settings)
+    again = store.publish(_description(), b"trunk", b"2", PICTURES, once=True)
+    assert again.model_copy(update={"created_at": card.created_at}) == card
+    assert store.get("tiny") == again
+    assert {picture: store.picture(again, picture) for picture in StylePicture} == PICTURES
+    assert store.versions("tiny") == [1, 2]
 
 
 # --- Many at once ---
@@ -303,6 +681,27 @@ def test_built_in_styles_arrive_once(styles: StyleStore, builtin: StyleStore, se
     for store in (styles, _again(settings)):
         assert store.install(builtin) == []
     assert styles.versions("wave") == [1]
+
+
+def test_built_in_styles_arrive_with_their_pictures(styles: StyleStore, builtin: StyleStore) -> None:
+    builtin.publish(_description("night", StyleSource.BUILTIN), b"trunk", b"night", PICTURES)
+    night, wave = styles.install(builtin)
+    assert (night.name, night.pictures, wave.pictures) == ("night", tuple(PICTURES), ())
+    assert {picture: styles.picture(night, picture) for picture in StylePicture} == PICTURES
+
+
+def test_a_built_in_style_that_was_deleted_comes_back_under_a_new_number(
+    styles: StyleStore, builtin: StyleStore, settings: ContractSettings
+) -> None:
+    (installed,) = styles.install(builtin)
+    own = _publish(styles, "wave", b"mine", StyleSource.TRAINED)
+    styles.delete(installed.ref)
+    (again,) = _again(settings).install(builtin)
+    assert (installed.version, own.version, again.version) == (1, 2, 3)
+    assert again.same_weights(installed)
+    assert styles.get("wave") == own
+    with pytest.raises(StyleNotFoundError):
+        styles.get("wave@1")
 
 
 def test_a_newer_built_in_style_replaces_the_older_one(styles: StyleStore, builtin: StyleStore) -> None:

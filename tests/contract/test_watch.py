@@ -13,10 +13,10 @@ from redis.asyncio import Redis as AsyncRedis
 
 from contract.errors import ImageLostError
 from contract.jobbook import Claim, JobBook, connect
-from contract.jobs import Timings
+from contract.jobs import Progress, Stage, Timings
 from contract.settings import ContractSettings
 from contract.watch import connect_async, wait_for_end
-from tests.contract.conftest import RESULT, a_job, claimed, own_redis, silence
+from tests.contract.conftest import RESULT, TRAINED, a_job, a_training, claimed, own_redis, silence
 
 ENDS: dict[str, Callable[[JobBook, Claim], object]] = {
     "succeeded": lambda book, claim: book.succeed(claim, RESULT, Timings()),
@@ -111,6 +111,22 @@ def test_a_wait_goes_on_while_the_job_is_put_back_and_tried_again(
 
     assert asyncio.run(watch())[0]
     assert book.get(job_id).attempt == 3
+
+
+def test_a_wait_is_not_over_when_a_training_gets_on(book: JobBook, redis_url: str) -> None:
+    claim = claimed(book, book.create(a_training()).id)
+
+    def get_on() -> None:
+        for percent in range(0, 100, 20):
+            assert book.progress(claim, Progress(fraction=percent / 100, stage=Stage.TRAINING))
+
+    async def watch() -> tuple[bool, float]:
+        async with _client(redis_url) as client:
+            return await _while_waiting(client, claim.job_id, get_on, seconds=1)
+
+    assert not asyncio.run(watch())[0]
+    assert book.succeed(claim, TRAINED, Timings())
+    assert asyncio.run(_timed(redis_url, claim.job_id, 30))[0]
 
 
 def test_a_wait_outlives_a_redis_that_restarts(settings: ContractSettings, tmp_path: Path) -> None:

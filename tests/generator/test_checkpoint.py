@@ -24,11 +24,13 @@ from generator.checkpoint import (
     FORMAT,
     FORMAT_VERSION,
     Checkpoint,
+    content_row,
     import_pytorch_examples,
     of_generator,
     read,
     style_vector,
     trunk_of,
+    vector_file,
     vector_of,
 )
 from generator.network import Architecture, Generator, GeneratorConfig, Norm
@@ -292,6 +294,41 @@ def test_a_trunk_without_such_a_row_has_none() -> None:
     trunk = Checkpoint.from_bytes(trunk_of(tiny_bank("wave", "night")))
     assert trunk.names == ()
     trunk.generator()
+
+
+def test_the_row_that_reproduces_the_content_is_read_from_a_trunk() -> None:
+    bank = tiny_bank(CONTENT_ROW, "wave", "night")
+    row = content_row(trunk_of(bank))
+    assert row is not None
+    assert torch.equal(row, bank.styles[0])
+
+
+@pytest.mark.parametrize("names", [("wave", "night"), ("wave", CONTENT_ROW)])
+def test_a_trunk_without_such_a_row_has_none_to_read(names: tuple[str, ...]) -> None:
+    assert content_row(trunk_of(tiny_bank(*names))) is None
+    assert content_row(tiny_bank(*names).to_bytes()) is None
+
+
+def test_what_is_no_trunk_has_no_row_to_read() -> None:
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        content_row(b"no trunk")
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("names", [(CONTENT_ROW, "wave"), ("wave",)])
+def test_a_vector_fitted_to_a_trunk_is_a_style_of_that_very_trunk(names: tuple[str, ...], half: bool) -> None:
+    """The file of the trunk, and so its hash, stays as it is: the new style blends with the older ones."""
+    bank = tiny_bank(*names).half() if half else tiny_bank(*names)
+    file = trunk_of(bank)
+    trunk = Checkpoint.from_bytes(file)
+    assert trunk_of(trunk) == file
+
+    generator = trunk.generator()
+    fitted = nn.Parameter(generator.neutral_style() + 0.1)
+    assert torch.equal(style_vector(vector_file(fitted)), fitted.detach())
+    grown = replace(trunk, names=(*trunk.names, "fitted"), styles=torch.cat([trunk.styles, fitted[None].detach()]))
+    assert trunk_of(grown) == file
+    assert vector_of(grown, "fitted") == vector_file(fitted)
 
 
 @pytest.mark.parametrize("name", ["wave", "night"])

@@ -24,13 +24,14 @@ from redis import Redis
 
 from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook
-from contract.jobs import JobResult, Timings
+from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.presence import Presence
 from contract.storage import open_storage
-from contract.styles import StyleStore
+from contract.styles import Pictures, StyleCard, StyleDescription, StyleSource, StyleStore
+from generator.checkpoint import CONTENT_ROW, trunk_of, vector_of
 from service.app import Server, create_app
 from service.settings import ServiceSettings
-from tests.conftest import Stack, free_port, publish_tiny, until
+from tests.conftest import Stack, free_port, publish_tiny, tiny_bank, until
 from tests.pictures import encoded
 
 Field = tuple[str, tuple[str | None, bytes] | tuple[str | None, str]]
@@ -132,6 +133,22 @@ def document(client: httpx.Client, **members: Any) -> httpx.Response:
     return client.post("/stylize", json=members)
 
 
+def train(client: httpx.Client, *pictures: bytes, **options: str) -> httpx.Response:
+    """POST /styles."""
+    fields = [*map(picture_field, pictures), *(text_field(*option) for option in options.items())]
+    return client.post("/styles", files=fields)
+
+
+def publish_bank(
+    store: StyleStore, *names: str, seed: int = 5, pictures: Pictures | None = None, **said: Any
+) -> list[StyleCard]:
+    """Tiny styles that share a trunk, which can reproduce the photograph, and what is said of them all."""
+    bank = tiny_bank(CONTENT_ROW, *names, seed=seed)
+    about = {"source": StyleSource.IMPORTED, "architecture": "residual", "norm": "instance", "has_content_row": True}
+    descriptions = [StyleDescription(name=name, width=bank.config.width, **{**about, **said}) for name in names]
+    return [store.publish(each, trunk_of(bank), vector_of(bank, each.name), pictures) for each in descriptions]
+
+
 def code(response: httpx.Response) -> str:
     """The code of a problem, which must be one in form."""
     assert response.headers["content-type"] == "application/problem+json"
@@ -158,6 +175,7 @@ class LoneGateway:
     client: httpx.Client
     book: JobBook
     workers: Presence
+    trainers: Presence
     images: ImageStore
     styles: StyleStore
     uploads: asyncio.Semaphore
@@ -196,6 +214,7 @@ def gateways(redis_client: "Redis", redis_url: str, tmp_path: Path) -> Gateways:
                     client,
                     book,
                     Presence(redis_client, "worker"),
+                    Presence(redis_client, "trainer"),
                     ImageStore(storage),
                     StyleStore(storage),
                     uploads,
@@ -233,11 +252,11 @@ def claimed(gateway: LoneGateway, job_id: str) -> Claim:
 def succeed(gateway: LoneGateway, job_id: str) -> bytes:
     """Does the worker's work; the picture."""
     claim = claimed(gateway, job_id)
-    data = saved(drawn(), claim.record.request.media_type.name)
+    request = claim.record.request
+    assert isinstance(request, StylizeJob)
+    data = saved(drawn(), request.media_type.name)
     ref = gateway.images.put(data)
-    result = JobResult(
-        media_type=claim.record.request.media_type, width=48, height=32, bytes=len(data), sha256=ref.sha256
-    )
+    result = StylizeResult(media_type=request.media_type, width=48, height=32, bytes=len(data), sha256=ref.sha256)
     assert gateway.book.succeed(claim, result, TIMINGS)
     return data
 

@@ -1,13 +1,17 @@
 """How the gateway starts and ends."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
+from contract.jobbook import REAPER_SECONDS
 from service.app import GRACEFUL_SECONDS, HOUSEKEEPING_SECONDS
-from tests.service.conftest import Gateways
+from tests.conftest import until
+from tests.service.conftest import Gateways, LoneGateway, publish_bank
 
 
 @pytest.fixture
@@ -28,6 +32,18 @@ def test_a_redis_that_may_evict_jobs_is_warned_of(
     with capture_logs() as logs, gateways():
         pass
     assert [line["policy"] for line in logs if "evict" in line["event"]] == ([policy] if warns else [])
+
+
+def test_the_network_of_a_deleted_style_is_deleted_once_it_is_old(gateway: LoneGateway, tmp_path: Path) -> None:
+    kept = gateway.styles.get("tiny").trunk
+    old, young = (publish_bank(gateway.styles, name, seed=seed)[0].trunk for name, seed in (("old", 6), ("young", 7)))
+    trunks = tmp_path / "store" / "trunks"
+    for trunk in (kept, old):
+        os.utime(trunks / f"{trunk}.safetensors", times=(0, 0))
+    for name in ("old", "young"):
+        assert gateway.client.delete(f"/styles/{name}").status_code == 204
+    until(lambda: not (trunks / f"{old}.safetensors").exists(), 4 * REAPER_SECONDS, "the sweep")
+    assert {path.stem for path in trunks.iterdir()} == {kept, young}
 
 
 def test_it_ends_within_the_patience_of_its_launcher() -> None:

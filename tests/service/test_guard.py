@@ -29,6 +29,7 @@ from tests.service.conftest import (
     succeed,
     text_field,
     the_one_that_waits,
+    train,
     waits,
 )
 
@@ -68,6 +69,8 @@ def test_forms_and_documents_are_bounded_too(small: LoneGateway) -> None:
     data = bytes(2**20)
     assert code(form(small.client, picture_field(data), text_field("style", "tiny"))) == "body-too-large"
     assert code(document(small.client, image=data_url(data), style="tiny")) == "body-too-large"
+    assert code(train(small.client, data, name="new")) == "body-too-large"
+    assert code(small.client.put("/styles/tiny/active", json={"version": "1" * 2**20})) == "body-too-large"
 
 
 def test_a_body_at_the_limit_is_read(small: LoneGateway) -> None:
@@ -130,6 +133,20 @@ def test_one_upload_more_than_may_come_in_is_refused_before_its_body_is_read(gat
         first.send(data[10:])
         assert first.getresponse().status == 202
         first.close()
+
+
+def test_every_address_that_reads_a_body_needs_room_for_it(gateways: Gateways) -> None:
+    with gateways(max_uploads=1) as gateway:
+        first = under_way(gateway, bytes(1000))
+        style = train(gateway.client, saved(drawn()), name="new")
+        active = gateway.client.put("/styles/tiny/active", json={"version": 1})
+        for response in (style, active):
+            assert response.status_code == 503
+            assert code(response) == "too-many-uploads"
+            assert response.headers["retry-after"] == "5"
+        first.close()
+        until(lambda: not gateway.uploads.locked(), what="the upload to be given up")
+        assert train(gateway.client, saved(drawn()), name="new").status_code == 202
 
 
 def test_a_large_body_that_is_refused_unread_still_gets_its_answer(gateways: Gateways) -> None:

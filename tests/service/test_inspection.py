@@ -11,6 +11,7 @@ from contract.errors import (
     UnsupportedImageError,
 )
 from contract.images import MediaType, fitted
+from contract.jobs import StylizeJob
 from service.inspection import Header, inspect, result_side
 from service.settings import ServiceSettings
 from tests.service.conftest import ASYNC, LoneGateway, code, drawn, parameters, png_that_says_it_has, post, saved
@@ -83,7 +84,9 @@ def test_a_photograph_larger_than_a_result_may_be_is_taken_and_scaled_down(gatew
     for options, size in (({}, 4898), ({"size": "1024"}, 1024)):
         response = post(gateway.client, png_that_says_it_has(6000, 4000), headers=ASYNC, **options)
         assert response.status_code == 202
-        assert gateway.book.get(response.json()["id"]).request.size == size
+        request = gateway.book.get(response.json()["id"]).request
+        assert isinstance(request, StylizeJob)
+        assert request.size == size
     assert parameters(post(gateway.client, png_that_says_it_has(6000, 4000), size="6000")) == ["size"]
     assert code(post(gateway.client, png_that_says_it_has(10_000, 5001), size="64")) == "image-too-large"
 

@@ -81,7 +81,13 @@ def test_an_unexpected_failure_says_nothing_of_the_inside() -> None:
 
 @pytest.mark.parametrize(
     ("failure", "status"),
-    [("broken-image", 422), ("image-too-large", 413), ("poison-job", 500), ("job-timeout", 500), ("from-1999", 500)],
+    [
+        ("broken-image", 422),
+        ("image-too-large", 413),
+        ("poison-job", 500),
+        ("training-data-missing", 500),
+        ("from-1999", 500),
+    ],
 )
 def test_a_failed_job_has_the_status_of_its_code(failure: str, status: int) -> None:
     response = problems.problem_of_job(JobFailure(code=failure, detail="Why."), "some-id")
@@ -89,7 +95,7 @@ def test_a_failed_job_has_the_status_of_its_code(failure: str, status: int) -> N
     assert response.headers["x-job-id"] == "some-id"
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/stylize/more", "/jobs", "/styles/tiny/more"])
+@pytest.mark.parametrize("path", ["/nowhere", "/stylize/more", "/jobs", "/jobs/x/previews", "/styles/tiny/more"])
 def test_an_unknown_path_is_a_problem(client: httpx.Client, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 404
@@ -103,7 +109,10 @@ def test_an_unknown_path_is_a_problem(client: httpx.Client, path: str) -> None:
         ("PUT", "/stylize", {"POST"}),
         ("POST", "/jobs/x", {"GET", "DELETE"}),
         ("POST", "/jobs/x/result", {"GET"}),
-        ("DELETE", "/styles", {"GET"}),
+        ("DELETE", "/styles", {"GET", "POST"}),
+        ("POST", "/styles/tiny", {"GET", "DELETE"}),
+        ("GET", "/styles/tiny/active", {"PUT"}),
+        ("POST", "/jobs/x/previews/0", {"GET"}),
         ("POST", "/livez", {"GET", "HEAD"}),
     ],
 )

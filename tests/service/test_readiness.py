@@ -4,12 +4,20 @@ import shutil
 from pathlib import Path
 
 from tests.conftest import free_port
-from tests.service.conftest import Gateways, LoneGateway, accepted, claimed
+from tests.service.conftest import Gateways, LoneGateway, accepted, claimed, drawn, saved, train
 
-FINE = {"redis": "ok", "store": "ok", "workers": "ok", "styles": "ok", "queue": "0 waiting, 0 running"}
+FINE = {
+    "redis": "ok",
+    "store": "ok",
+    "workers": "ok",
+    "trainers": "ok",
+    "styles": "ok",
+    "queue": "pictures: 0 waiting, 0 running; styles: 0 waiting, 0 running",
+}
 
 
 def test_the_service_is_ready_while_a_worker_is(gateway: LoneGateway) -> None:
+    gateway.trainers.announce("one", 30)
     response = gateway.client.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"ready": False, "checks": {**FINE, "workers": "no worker is ready"}}
@@ -31,6 +39,16 @@ def test_a_missing_style_is_a_hint_and_no_hindrance(gateway: LoneGateway, tmp_pa
     assert "import" in response.json()["checks"]["styles"]
 
 
+def test_a_missing_trainer_is_a_hint_and_no_hindrance(gateway: LoneGateway) -> None:
+    gateway.workers.announce("one", 30)
+    response = gateway.client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {
+        "ready": True,
+        "checks": {**FINE, "trainers": "no trainer is ready: new styles have to wait"},
+    }
+
+
 def test_a_store_out_of_reach_is_a_hindrance(gateway: LoneGateway, tmp_path: Path) -> None:
     gateway.workers.announce("one", 30)
     shutil.rmtree(tmp_path / "store")
@@ -45,12 +63,14 @@ def test_without_redis_nothing_works(gateways: Gateways) -> None:
         response = gateway.client.get("/readyz")
     assert response.status_code == 503
     checks = response.json()["checks"]
-    assert "ok" not in (checks["redis"], checks["workers"])
+    assert "ok" not in (checks["redis"], checks["workers"], checks["trainers"])
     assert checks["store"] == checks["styles"] == "ok"
     assert response.elapsed.total_seconds() < 10
 
 
-def test_the_queue_is_told(gateway: LoneGateway) -> None:
+def test_the_queues_are_told(gateway: LoneGateway) -> None:
     jobs = [accepted(gateway) for _ in range(3)]
     claimed(gateway, jobs[0])
-    assert gateway.client.get("/readyz").json()["checks"]["queue"] == "2 waiting, 1 running"
+    train(gateway.client, saved(drawn()), name="new")
+    queue = gateway.client.get("/readyz").json()["checks"]["queue"]
+    assert queue == "pictures: 2 waiting, 1 running; styles: 1 waiting, 0 running"

@@ -18,11 +18,10 @@ from tests.pictures import decoded
 from tests.service.conftest import (
     ASYNC,
     DOCUMENT,
-    LoneGateway,
     code,
     drawn,
-    parameters,
     post,
+    publish_bank,
     saved,
     with_alpha,
 )
@@ -125,14 +124,62 @@ def test_an_unknown_style_is_404(client: httpx.Client, style: str) -> None:
     assert code(response) == "style-not-found"
 
 
+@pytest.fixture
+def bank(stack: Stack) -> list[str]:
+    """Two styles that can be blended."""
+    if "hatched" not in stack.styles.names():
+        publish_bank(stack.styles, "hatched", "dotted")
+    return ["hatched", "dotted"]
+
+
+def test_a_blend_is_neither_of_its_styles_and_says_what_it_is(client: httpx.Client, bank: list[str]) -> None:
+    data = saved(drawn())
+    blend = post(client, data, style="hatched:3, dotted@1")
+    assert blend.status_code == 200
+    assert blend.headers["x-style"] == "hatched@1:0.75,dotted@1:0.25"
+    assert blend.headers["content-disposition"] == 'inline; filename="hatched-dotted.png"'
+    assert post(client, data, style=blend.headers["x-style"]).content == blend.content
+    assert blend.content not in [post(client, data, style=style).content for style in bank]
+    job = client.get(f"/jobs/{blend.headers['x-job-id']}").json()
+    assert job["style"] == blend.headers["x-style"]
+
+
+def test_styles_of_two_networks_do_not_blend(client: httpx.Client, bank: list[str]) -> None:
+    response = post(client, saved(drawn()), style="hatched,tiny,dotted")
+    assert response.status_code == 422
+    assert code(response) == "styles-do-not-blend"
+    assert "hatched@1 and dotted@1 share one" in response.json()["detail"]
+
+
+def test_the_strength_of_a_style_can_be_set_if_it_has_one(client: httpx.Client, bank: list[str]) -> None:
+    data = saved(drawn())
+    plain = post(client, data, style="dotted")
+    none, much = (post(client, data, style="dotted", strength=strength) for strength in ("0", "1.5"))
+    assert post(client, data, style="dotted", strength="1").content == plain.content
+    assert post(client, data, style="hatched", strength="0").content == none.content
+    assert len({none.content, plain.content, much.content}) == 3
+    refused = post(client, data, strength="0.5")
+    assert refused.status_code == 422
+    assert code(refused) == "styles-do-not-blend"
+    assert post(client, data, strength="1").status_code == 200
+
+
+def test_the_colours_of_the_photograph_can_be_kept(client: httpx.Client) -> None:
+    data = saved(drawn())
+    photograph, kept, plain = (
+        np.asarray(decoded(picture).convert("YCbCr")).astype(int)[..., 1:]
+        for picture in (data, post(client, data, preserve_color="true").content, post(client, data).content)
+    )
+    assert np.abs(kept - photograph).mean() < np.abs(plain - photograph).mean()
+
+
 def test_the_answer_says_what_it_is(client: httpx.Client) -> None:
     response = post(client, saved(drawn()))
     headers = response.headers
     assert response.status_code == 200
     assert headers["etag"] == f'"{hashlib.sha256(response.content).hexdigest()}"'
     assert headers["cache-control"] == "private, max-age=3600"
-    assert headers["x-style"] == "tiny"
-    assert headers["x-style-version"] == "1"
+    assert headers["x-style"] == "tiny@1"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-disposition"] == 'inline; filename="tiny.png"'
     assert "Accept" in headers["vary"].split(", ")
@@ -161,8 +208,8 @@ def test_the_document_of_an_ended_job_tells_everything(client: httpx.Client) -> 
     job = response.json()
     assert response.status_code == 200
     assert response.headers["x-job-id"] == job["id"]
-    assert (job["state"], job["style"], job["version"], job["attempt"]) == ("succeeded", "tiny", 1, 1)
-    assert job["error"] is None
+    assert (job["kind"], job["state"], job["style"], job["attempt"]) == ("stylize", "succeeded", "tiny@1", 1)
+    assert (job["progress"], job["error"]) == (None, None)
     texts = [job[name] for name in ("created_at", "started_at", "finished_at", "expires_at")]
     times = [datetime.fromisoformat(text) for text in texts]
     assert all(text.endswith("Z") for text in texts)
@@ -233,28 +280,6 @@ def test_the_same_request_makes_the_same_picture(client: httpx.Client) -> None:
 
 
 # --- Styles and the rest -------------------------------------------------------------------------------------------
-
-
-def test_styles_are_listed_by_name_with_their_versions(client: httpx.Client) -> None:
-    styles = client.get("/styles").json()["styles"]
-    assert [(style["name"], style["version"]) for style in styles] == [("other", 1), ("tiny", 1)]
-
-
-def test_a_style_may_be_asked_for_with_and_without_its_version(gateway: LoneGateway) -> None:
-    style = gateway.client.get("/styles/tiny").json()
-    assert (style["name"], style["version"], style["versions"]) == ("tiny", 1, [1])
-    assert gateway.client.get("/styles/tiny@1").json() == style
-
-
-@pytest.mark.parametrize("name", ["nobody", "tiny@2"])
-def test_an_unknown_style_has_no_page(client: httpx.Client, name: str) -> None:
-    response = client.get(f"/styles/{name}")
-    assert response.status_code == 404
-    assert code(response) == "style-not-found"
-
-
-def test_the_name_of_a_style_must_be_one(client: httpx.Client) -> None:
-    assert parameters(client.get("/styles/No such")) == ["style"]
 
 
 def test_the_root_says_where_things_are(client: httpx.Client) -> None:

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from contract.errors import ImageTooLargeError, StoreUnavailableError
-from contract.images import ImageStore, MediaType
-from contract.jobs import JobRecord, JobResult, JobState, StylizeJob
+from contract.images import ImageRef, ImageStore, MediaType
+from contract.jobs import JobRecord, JobState, StyleShare, StylizeJob, StylizeResult, TrainJob
 from contract.settings import ContractSettings
 from contract.storage import open_storage
-from contract.styles import StyleDraft, StyleRef, StyleSource, StyleStore
+from contract.styles import StyleDescription, StyleRef, StyleSource, StyleStore
 from generator.checkpoint import trunk_of, vector_of
 from tests.conftest import publish_tiny, tiny_bank, until
 from tests.pictures import encoded, photograph
@@ -33,24 +33,28 @@ def images(settings: ContractSettings) -> ImageStore:
     return ImageStore(open_storage(settings.store_url))
 
 
-def posted(worker: Worker, images: ImageStore) -> str:
+def posted(worker: Worker, images: ImageStore, **options: float) -> str:
     content = images.put(encoded(photograph(40, 30)))
-    style = StyleRef(name="tiny", version=1)
-    return worker.book.create(StylizeJob(content=content, style=style, media_type=MediaType.PNG, quality=90)).id
+    return worker.book.create(a_job(content).model_copy(update=options)).id
+
+
+def a_job(content: ImageRef) -> StylizeJob:
+    styles = (StyleShare(style=StyleRef(name="tiny", version=1)),)
+    return StylizeJob(content=content, styles=styles, media_type=MediaType.PNG, quality=90)
 
 
 class Failing:
     """A stylizer that does something else."""
 
-    def __init__(self, act: Callable[[], JobResult]) -> None:
+    def __init__(self, act: Callable[[], StylizeResult]) -> None:
         self.act = act
 
-    def stylize(self, _: StylizeJob, __: Stopwatch, ___: Attempt) -> JobResult:
+    def stylize(self, _: StylizeJob, __: Stopwatch, ___: Attempt) -> StylizeResult:
         return self.act()
 
 
 def failing(worker: Worker, error: BaseException) -> None:
-    def act() -> JobResult:
+    def act() -> StylizeResult:
         raise error
 
     worker.stylizer = Failing(act)  # type: ignore[assignment]
@@ -64,7 +68,7 @@ def ended(worker: Worker, job_id: str) -> JobRecord:
 def test_a_ticket_becomes_a_picture(worker: Worker, images: ImageStore) -> None:
     record = ended(worker, posted(worker, images))
     assert record.state is JobState.SUCCEEDED
-    assert record.result is not None
+    assert isinstance(record.result, StylizeResult)
     assert (record.result.width, record.result.height) == (40, 30)
     assert all(seconds is not None and seconds >= 0 for seconds in record.timings.model_dump().values())
 
@@ -103,12 +107,24 @@ def test_a_store_out_of_reach_is_tried_again_and_then_said(worker: Worker, image
 
 
 def test_a_picture_lost_from_the_store_is_said(worker: Worker, images: ImageStore) -> None:
-    style = StyleRef(name="tiny", version=1)
     gone = images.put(b"gone").model_copy(update={"sha256": "0" * 64})
-    job = worker.book.create(StylizeJob(content=gone, style=style, media_type=MediaType.PNG, quality=90))
-    error = ended(worker, job.id).error
+    error = ended(worker, worker.book.create(a_job(gone)).id).error
     assert error is not None
     assert error.code == "image-lost"
+
+
+def test_a_strength_that_the_style_does_not_have_is_said(worker: Worker, images: ImageStore) -> None:
+    error = ended(worker, posted(worker, images, strength=0.5)).error
+    assert error is not None
+    assert (error.code, "strength" in error.detail) == ("styles-do-not-blend", True)
+
+
+def test_a_training_that_comes_to_a_worker_fails_and_stops_nobody(worker: Worker, images: ImageStore) -> None:
+    training = TrainJob(name="dusk", images=(images.put(encoded(photograph(40, 30))),))
+    error = ended(worker, worker.book.create(training).id).error
+    assert error is not None
+    assert error.code == "internal-error"
+    assert ended(worker, posted(worker, images)).state is JobState.SUCCEEDED
 
 
 def test_a_job_that_lost_its_worker_is_worked_on_alone(worker: Worker, images: ImageStore) -> None:
@@ -119,7 +135,7 @@ def test_a_job_that_lost_its_worker_is_worked_on_alone(worker: Worker, images: I
     neighbour = posted(worker, images)
     begun, finish = threading.Event(), threading.Event()
 
-    def act() -> JobResult:
+    def act() -> StylizeResult:
         begun.set()
         finish.wait(10)
         raise MemoryError
@@ -159,7 +175,7 @@ def test_warming_up_passes_by_a_built_in_style_that_is_damaged(
     builtin = StyleStore(open_storage(str(settings.builtin_styles)))
     bank = tiny_bank("good")
     for name, trunk in (("good", trunk_of(bank)), ("damaged", b"not a checkpoint")):
-        draft = StyleDraft(
+        draft = StyleDescription(
             name=name, source=StyleSource.BUILTIN, architecture="residual", norm="instance", width=bank.config.width
         )
         builtin.publish(draft, trunk, vector_of(bank, "good"))

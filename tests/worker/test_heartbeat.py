@@ -9,7 +9,7 @@ from redis import Redis
 
 from contract.images import ImageRef, MediaType
 from contract.jobbook import Claim, JobBook
-from contract.jobs import JobState, StylizeJob
+from contract.jobs import JobState, StyleShare, StylizeJob
 from contract.presence import Presence
 from contract.settings import ContractSettings
 from contract.styles import StyleRef
@@ -52,8 +52,8 @@ def beating(
 
 def claimed(book: JobBook) -> Claim:
     content = ImageRef(sha256="0" * 64, bytes=1)
-    style = StyleRef(name="tiny", version=1)
-    record = book.create(StylizeJob(content=content, style=style, media_type=MediaType.PNG, quality=90))
+    styles = (StyleShare(style=StyleRef(name="tiny", version=1)),)
+    record = book.create(StylizeJob(content=content, styles=styles, media_type=MediaType.PNG, quality=90))
     claim = book.claim(record.id)
     assert claim is not None
     return claim

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from contract.errors import BrokenImageError, ImageLostError, ImageTooLargeError, StyleNotFoundError
+from contract.errors import BlendError, BrokenImageError, ImageLostError, ImageTooLargeError, StyleNotFoundError
 from contract.images import ImageRef, ImageStore, MediaType
-from contract.jobs import StylizeJob
+from contract.jobs import StyleShare, StylizeJob
 from contract.settings import ContractSettings
 from contract.storage import open_storage
-from contract.styles import StyleRef, StyleStore
-from generator.pixels import to_pixels, to_tensor
+from contract.styles import StyleDescription, StyleRef, StyleSource, StyleStore
+from generator.checkpoint import CONTENT_ROW, Checkpoint, trunk_of, vector_file, vector_of
+from generator.pixels import Pixels, to_pixels, to_tensor
 from tests.conftest import publish_tiny, tiny_bank
 from worker.batcher import Batcher
+from worker.colours import with_colours_of
 from worker.engine import TorchEngine, TrunkCache
 from worker.stylizer import Stopwatch, Stylizer
 
@@ -48,7 +51,47 @@ def photograph(width: int = 45, height: int = 33, mode: str = "RGB") -> bytes:
 
 
 def job(content: ImageRef, media_type: MediaType = MediaType.PNG, size: int | None = None) -> StylizeJob:
-    return StylizeJob(content=content, style=TINY, size=size, media_type=media_type, quality=90)
+    return StylizeJob(content=content, styles=(StyleShare(style=TINY),), size=size, media_type=media_type, quality=90)
+
+
+def blend(content: ImageRef, strength: float = 1.0, **weights: float) -> StylizeJob:
+    """A job for the first versions of these styles."""
+    shares = [StyleShare(style=StyleRef(name=name, version=1), weight=weight) for name, weight in weights.items()]
+    return job(content).model_copy(update={"styles": tuple(shares), "strength": strength})
+
+
+BANK = tiny_bank(CONTENT_ROW, "wave", "night", "sun", seed=3)
+
+
+@pytest.fixture
+def bank(styles: StyleStore) -> Checkpoint:
+    """A bank whose first row is that of the content, and whose others are in the store."""
+    for name in BANK.names[1:]:
+        publish(styles, name, trunk_of(BANK), vector_of(BANK, name))
+    return BANK
+
+
+def publish(styles: StyleStore, name: str, trunk: bytes, vector: bytes) -> None:
+    description = StyleDescription(
+        name=name, source=StyleSource.TRAINED, architecture="residual", norm="instance", width=BANK.config.width
+    )
+    styles.publish(description, trunk, vector)
+
+
+def row(name: str) -> Tensor:
+    return BANK.styles[BANK.names.index(name)]
+
+
+@torch.inference_mode()
+def drawn(bank: Checkpoint, content: bytes, vector: Tensor) -> Pixels:
+    """What the generator of a bank makes of a photograph with this style vector."""
+    content_tensor = to_tensor(np.array(Image.open(io.BytesIO(content)).convert("RGB")))
+    return to_pixels(bank.generator()(content_tensor[None], vector[None])[0])
+
+
+def stylized(stylizer: Stylizer, images: ImageStore, request: StylizeJob) -> Pixels:
+    result = stylizer.stylize(request, Stopwatch(), Keeping())
+    return np.asarray(Image.open(io.BytesIO(images.open(result.image))).convert("RGB"))
 
 
 class Keeping:
@@ -70,12 +113,8 @@ class Keeping:
 
 def test_a_job_makes_the_picture_that_its_generator_makes(stylizer: Stylizer, images: ImageStore) -> None:
     content = photograph()
-    result = stylizer.stylize(job(images.put(content)), Stopwatch(), Keeping())
     bank = tiny_bank("tiny", seed=1)
-    with torch.inference_mode():
-        tensor = to_tensor(np.array(Image.open(io.BytesIO(content))))
-        expected = to_pixels(bank.generator()(tensor[None], bank.styles)[0])
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(images.open(result.image)))), expected)
+    assert np.array_equal(stylized(stylizer, images, job(images.put(content))), drawn(bank, content, bank.styles[0]))
 
 
 def test_the_result_says_what_it_is(stylizer: Stylizer, images: ImageStore) -> None:
@@ -124,7 +163,8 @@ def test_a_picture_above_the_limit_is_refused(stylizer: Stylizer, images: ImageS
 
 
 def test_an_unknown_version_of_a_style_is_not_found(stylizer: Stylizer, images: ImageStore) -> None:
-    request = job(images.put(photograph())).model_copy(update={"style": StyleRef(name="tiny", version=9)})
+    shares = (StyleShare(style=StyleRef(name="tiny", version=9)),)
+    request = job(images.put(photograph())).model_copy(update={"styles": shares})
     with pytest.raises(StyleNotFoundError):
         stylizer.stylize(request, Stopwatch(), Keeping())
 
@@ -134,9 +174,8 @@ def test_a_version_published_later_is_found(stylizer: Stylizer, images: ImageSto
     first = stylizer.stylize(request, Stopwatch(), Keeping())
     publish_tiny(styles, "tiny", seed=2)
     again = stylizer.stylize(request, Stopwatch(), Keeping())
-    second = stylizer.stylize(
-        request.model_copy(update={"style": StyleRef(name="tiny", version=2)}), Stopwatch(), Keeping()
-    )
+    shares = (StyleShare(style=StyleRef(name="tiny", version=2)),)
+    second = stylizer.stylize(request.model_copy(update={"styles": shares}), Stopwatch(), Keeping())
     assert again.sha256 == first.sha256
     assert second.sha256 != first.sha256
 
@@ -154,3 +193,105 @@ def test_a_job_says_when_it_waits_for_the_engine_and_when_its_turn_has_come(
     keeping = Keeping()
     stylizer.stylize(job(images.put(photograph())), Stopwatch(), keeping)
     assert keeping.turns == ["waits", "works"]
+
+
+# --- Blends, strength, colours ---
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"wave": 1.0},
+        {"wave": 0.5, "night": 0.5},
+        {"wave": 0.25, "night": 0.75},
+        {"wave": 0.2, "night": 0.3, "sun": 0.5},
+        {"wave": 0.5, "sun": 0.25, "night": 0.25},
+    ],
+    ids=str,
+)
+def test_a_blend_is_what_the_generator_makes_of_the_mixed_vector(
+    stylizer: Stylizer, images: ImageStore, bank: Checkpoint, weights: dict[str, float]
+) -> None:
+    content = photograph()
+    mixed = torch.stack([weight * row(name) for name, weight in weights.items()]).sum(dim=0)
+    expected = drawn(bank, content, mixed)
+    assert np.array_equal(stylized(stylizer, images, blend(images.put(content), **weights)), expected)
+    others = [drawn(bank, content, row(name)) for name in bank.names if weights != {name: 1.0}]
+    assert not any(np.array_equal(other, expected) for other in others)
+
+
+def test_styles_without_a_common_trunk_do_not_blend(
+    stylizer: Stylizer, images: ImageStore, bank: Checkpoint, styles: StyleStore
+) -> None:
+    with pytest.raises(BlendError, match=r"tiny@1:0\.5,wave@1:0\.5 cannot be blended"):
+        stylizer.stylize(blend(images.put(photograph()), tiny=0.5, wave=0.5), Stopwatch(), Keeping())
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.25, 0.5, 1.0, 1.5])
+def test_strength_goes_from_the_content_row_through_the_style_and_beyond(
+    stylizer: Stylizer, images: ImageStore, bank: Checkpoint, strength: float
+) -> None:
+    content = photograph()
+    vector = row(CONTENT_ROW) + strength * (row("wave") - row(CONTENT_ROW))
+    made = stylized(stylizer, images, blend(images.put(content), strength, wave=1.0))
+    # Two ways to write one line differ in the last bit, and so may a pixel by a level.
+    assert np.abs(made.astype(int) - drawn(bank, content, vector)).max() <= 1
+    pictures = {name: drawn(bank, content, row(name)) for name in (CONTENT_ROW, "wave")}
+    same = {name: bool(np.array_equal(made, picture)) for name, picture in pictures.items()}
+    assert same == {CONTENT_ROW: strength == 0, "wave": strength == 1}
+
+
+def test_a_blend_may_be_set_to_a_strength(stylizer: Stylizer, images: ImageStore, bank: Checkpoint) -> None:
+    content = photograph()
+    mixed = 0.5 * row("wave") + 0.5 * row("night")
+    made = stylized(stylizer, images, blend(images.put(content), 0.5, wave=0.5, night=0.5))
+    assert np.array_equal(made, drawn(bank, content, torch.lerp(row(CONTENT_ROW), mixed, 0.5)))
+
+
+def test_without_a_content_row_there_is_no_strength_but_one(stylizer: Stylizer, images: ImageStore) -> None:
+    content = images.put(photograph())
+    for strength in (0.0, 0.5, 1.5):
+        with pytest.raises(BlendError, match="leave strength at 1"):
+            stylizer.stylize(blend(content, strength, tiny=1.0), Stopwatch(), Keeping())
+    stylizer.stylize(blend(content, 1.0, tiny=1.0), Stopwatch(), Keeping())
+
+
+def test_the_row_of_an_ordinary_style_is_not_taken_for_that_of_the_content(
+    stylizer: Stylizer, images: ImageStore, styles: StyleStore
+) -> None:
+    """Whoever publishes a whole bank as its own trunk has a first row, and it is a style."""
+    whole = tiny_bank("wave", "night", seed=4)
+    publish(styles, "wave", whole.to_bytes(), vector_of(whole, "wave"))
+    with pytest.raises(BlendError):
+        stylizer.stylize(blend(images.put(photograph()), 0.5, wave=1.0), Stopwatch(), Keeping())
+
+
+def test_a_style_fitted_later_blends_with_those_of_its_trunk(
+    stylizer: Stylizer, images: ImageStore, bank: Checkpoint, styles: StyleStore
+) -> None:
+    fitted = row("wave") + 0.1
+    publish(styles, "fitted", styles.read_trunk(styles.get("wave").trunk), vector_file(fitted))
+    content = photograph()
+    made = stylized(stylizer, images, blend(images.put(content), fitted=0.5, night=0.5))
+    assert np.array_equal(made, drawn(bank, content, 0.5 * fitted + 0.5 * row("night")))
+
+
+def test_the_colours_are_kept_when_that_is_asked_for(stylizer: Stylizer, images: ImageStore) -> None:
+    content = photograph()
+    request = job(images.put(content)).model_copy(update={"preserve_color": True})
+    plain = stylized(stylizer, images, job(images.put(content)))
+    kept = stylized(stylizer, images, request)
+    assert np.array_equal(kept, with_colours_of(np.array(Image.open(io.BytesIO(content))), plain))
+    assert not np.array_equal(kept, plain)
+
+
+def test_colours_of_a_resized_photograph_are_kept_and_alpha_goes_around(stylizer: Stylizer, images: ImageStore) -> None:
+    content = images.put(photograph(mode="RGBA"))
+    request = job(content, size=90)
+    plain = stylizer.stylize(request, Stopwatch(), Keeping())
+    kept = stylizer.stylize(request.model_copy(update={"preserve_color": True}), Stopwatch(), Keeping())
+    assert (kept.width, kept.height) == (plain.width, plain.height) == (90, 66)
+    pictures = [Image.open(io.BytesIO(images.open(result.image))) for result in (plain, kept)]
+    alphas = [picture.getchannel("A").tobytes() for picture in pictures]
+    assert alphas[0] == alphas[1]
+    assert kept.sha256 != plain.sha256

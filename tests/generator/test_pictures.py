@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from contract.errors import AtelierError, BrokenImageError, ImageTooLargeError, UnsupportedImageError
 from contract.images import MediaType, fitted
-from worker.pictures import Picture, decode, encode
+from generator.pictures import Picture, decode, encode
 
 Array = npt.NDArray[np.uint8]
 

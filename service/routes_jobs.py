@@ -1,0 +1,86 @@
+"""Jobs: how one is doing, what it made, and its end."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from contract import errors
+from contract.errors import ResultNotReadyError
+from service.answers import POLL_HINT_SECONDS, preview, result
+from service.gateway import GatewayDep
+from service.openapi import JOB_FAILURES, JPEG, NOT_MODIFIED, PICTURES, problems
+from service.schemas import JobDocument, job_url
+
+WaitQuery = Annotated[float, Query(ge=0, description="Seconds to wait for the job to end.")]
+
+LOST_JOB = (errors.JobNotFoundError, errors.JobExpiredError, errors.QueueUnavailableError)
+"""How every address of a job may fail."""
+
+router = APIRouter()
+
+
+@router.get(
+    "/jobs/{job_id}",
+    summary="Ask how a job is doing",
+    responses=problems(*LOST_JOB, errors.InvalidParameterError),
+)
+async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: WaitQuery = 0) -> JobDocument:
+    """With `wait=N` the answer comes when the job ends, or after N seconds."""
+    record = await run_in_threadpool(gateway.book.get, job_id)
+    if wait > 0 and not record.state.is_terminal:
+        await gateway.wait(job_id, min(wait, gateway.settings.max_wait_seconds))
+        record = await run_in_threadpool(gateway.book.get, job_id)
+    if not record.state.is_terminal:
+        response.headers["Retry-After"] = POLL_HINT_SECONDS[record.request.kind]
+    response.headers["Cache-Control"] = "no-store"
+    return JobDocument.of(record)
+
+
+@router.get(
+    "/jobs/{job_id}/result",
+    summary="Get what a job made",
+    response_class=Response,
+    responses={
+        200: {"description": "The picture", "content": PICTURES},
+        303: {"description": "The style that was trained is at `Location`"},
+        304: NOT_MODIFIED,
+        **problems(*LOST_JOB, errors.ResultNotReadyError, *JOB_FAILURES),
+    },
+)
+def get_result(job_id: str, gateway: GatewayDep, request: Request) -> Response:
+    """409 while the job goes on; for a failed job, the reason."""
+    record = gateway.book.get(job_id)
+    if not record.state.is_terminal:
+        raise ResultNotReadyError(
+            f"The job is {record.state}: ask again, or wait with GET {job_url(job_id)}?wait=30.",
+            retry_after_seconds=int(POLL_HINT_SECONDS[record.request.kind]),
+        )
+    return result(gateway.images, record, request.headers.get("if-none-match", ""))
+
+
+@router.get(
+    "/jobs/{job_id}/previews/{index}",
+    summary="See how far a training is",
+    response_class=Response,
+    responses={
+        200: JPEG,
+        304: NOT_MODIFIED,
+        **problems(*LOST_JOB, errors.PreviewNotFoundError, errors.InvalidParameterError, errors.StoreUnavailableError),
+    },
+)
+def get_preview(job_id: str, index: Annotated[int, Path(ge=0)], gateway: GatewayDep, request: Request) -> Response:
+    """A photograph in the style as it is by now. The address stays, the picture changes: ask with `If-None-Match`."""
+    record = gateway.book.get(job_id)
+    return preview(gateway.images, record, index, request.headers.get("if-none-match", ""))
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    summary="Cancel a job",
+    responses=problems(*LOST_JOB, errors.JobFinishedError, errors.InvalidParameterError),
+)
+def cancel_job(job_id: str, gateway: GatewayDep) -> JobDocument:
+    """Ends a job that waits or runs; 409 when it has succeeded or failed already."""
+    return JobDocument.of(gateway.book.cancel(job_id))

@@ -1,0 +1,164 @@
+"""Styles: those that there are, and how another is learnt."""
+
+import hashlib
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from contract import errors
+from contract.errors import InvalidParameterError, StyleExistsError
+from contract.images import MediaType
+from contract.jobs import JobRecord, TrainJob
+from contract.styles import StyleCard, StylePicture, StyleRef, StyleStore, parse_style
+from service.answers import accepted, picture
+from service.gateway import Gateway, GatewayDep
+from service.openapi import ACTIVE_BODY, JPEG, NOT_MODIFIED, TRAIN_BODY, UPLOAD_FAILURES, problems
+from service.options import ActiveVersion
+from service.schemas import JobDocument, StyleDocument, StyleItem, StyleList
+from service.uploads import StyleUpload, read_document, read_style_upload
+
+FOR_EVER = "public, max-age=31536000, immutable"
+
+LOST_STYLE = (errors.StyleNotFoundError, errors.InvalidParameterError, errors.StoreUnavailableError)
+"""How every address of a style may fail."""
+
+PICTURE_RESPONSES = {
+    200: JPEG,
+    304: NOT_MODIFIED,
+    **problems(*LOST_STYLE, errors.StylePictureNotFoundError),
+}
+
+router = APIRouter()
+
+
+@router.post(
+    "/styles",
+    summary="Train a style",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobDocument,
+    openapi_extra={"requestBody": TRAIN_BODY},
+    responses=problems(*UPLOAD_FAILURES, errors.StyleExistsError),
+)
+async def train_style(request: Request, gateway: GatewayDep) -> Response:
+    """Send pictures of a style, give it a name. The answer is 202 at once: training takes minutes (`quick`) or hours.
+
+    The job at `Location` tells how far it is, with losses and previews. When it has succeeded, the style can be used,
+    and is what its bare name means; if it did not pass its check it is a draft, and `name@version` only.
+    """
+    async with gateway.uploading():
+        upload = await read_style_upload(request, gateway.settings)
+        record = await run_in_threadpool(_submit, gateway, upload)
+    return accepted(record)
+
+
+@router.get("/styles", summary="List the styles", responses=problems(errors.StoreUnavailableError))
+def list_styles(gateway: GatewayDep) -> StyleList:
+    """Styles that share a `trunk` can be blended."""
+    return StyleList(
+        styles=[StyleItem.of(card) for card in gateway.styles.cards()],
+        drafts=[StyleItem.of(card) for card in gateway.styles.drafts()],
+    )
+
+
+@router.get("/styles/{name}", summary="Get to know a style", responses=problems(*LOST_STYLE))
+def get_style(name: str, gateway: GatewayDep) -> StyleDocument:
+    """`name` may be `name@version`."""
+    return _document(gateway.styles, gateway.styles.get(name))
+
+
+@router.get(
+    "/styles/{name}/thumbnail",
+    summary="See a style: one photograph in it",
+    response_class=Response,
+    responses=PICTURE_RESPONSES,
+)
+def get_thumbnail(name: str, gateway: GatewayDep, request: Request) -> Response:
+    """`name` may be `name@version`, whose picture never changes."""
+    return _picture(gateway.styles, name, StylePicture.THUMBNAIL, request)
+
+
+@router.get(
+    "/styles/{name}/sheet",
+    summary="See a style: several photographs, and what it makes of them",
+    response_class=Response,
+    responses=PICTURE_RESPONSES,
+)
+def get_sheet(name: str, gateway: GatewayDep, request: Request) -> Response:
+    """`name` may be `name@version`, whose picture never changes."""
+    return _picture(gateway.styles, name, StylePicture.SHEET, request)
+
+
+@router.put(
+    "/styles/{name}/active",
+    summary="Choose the version that a style's name means",
+    openapi_extra={"requestBody": ACTIVE_BODY},
+    responses=problems(
+        *LOST_STYLE,
+        errors.MalformedBodyError,
+        errors.UnsupportedBodyError,
+        errors.BodyTooLargeError,
+        errors.UploadTimeoutError,
+        errors.TooManyUploadsError,
+    ),
+)
+async def activate_style(name: str, request: Request, gateway: GatewayDep) -> StyleDocument:
+    """To go back to an older version, or to publish a draft. Jobs keep the version that they were accepted with."""
+    async with gateway.uploading():
+        wanted = await read_document(request, ActiveVersion)
+    return await run_in_threadpool(_activate, gateway.styles, name, wanted.version)
+
+
+@router.delete(
+    "/styles/{name}",
+    summary="Delete a style, or one version of it",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=problems(*LOST_STYLE, errors.StyleActiveError, errors.StyleBuiltinError),
+)
+def delete_style(name: str, gateway: GatewayDep) -> None:
+    """`name@version` deletes a version that is not active, the bare name all of them.
+
+    Jobs that wait for what is deleted may fail. A training of this name goes on, and publishes a new version: cancel
+    it, too, if that is not wanted.
+    """
+    bare, version = parse_style(name)
+    if version is None:
+        gateway.styles.remove(bare)
+    else:
+        gateway.styles.delete(StyleRef(name=bare, version=version))
+
+
+def _submit(gateway: Gateway, upload: StyleUpload) -> JobRecord:
+    """From a checked upload to a waiting job."""
+    options = upload.options
+    if not options.replace and gateway.styles.versions(options.name):
+        raise StyleExistsError(
+            f"There is a style {options.name!r}: take another name, or send replace=true to train its next version."
+        )
+    job = TrainJob(
+        images=tuple(gateway.images.put(data) for data in upload.pictures),
+        **options.model_dump(exclude={"replace"}),
+    )
+    return gateway.queue.submit(job)
+
+
+def _document(styles: StyleStore, card: StyleCard) -> StyleDocument:
+    active = styles.active_card(card.name)
+    return StyleDocument.of(card, versions=styles.versions(card.name), active=active.version if active else None)
+
+
+def _picture(styles: StyleStore, name: str, kind: StylePicture, request: Request) -> Response:
+    _, version = parse_style(name)
+    data = styles.picture(styles.get(name), kind)
+    known = request.headers.get("if-none-match", "")
+    headers = {"Cache-Control": FOR_EVER if version else "no-cache"}
+    return picture(lambda: data, MediaType.JPEG, hashlib.sha256(data).hexdigest(), known, headers)
+
+
+def _activate(styles: StyleStore, name: str, version: int) -> StyleDocument:
+    bare, other = parse_style(name)
+    if other is not None:
+        raise InvalidParameterError(f"Write the bare name: PUT /styles/{bare}/active.", parameter="style")
+    styles.activate(StyleRef(name=bare, version=version))
+    return _document(styles, styles.get(bare))
