@@ -1,5 +1,6 @@
 """The Python client: a photograph in, the stylized photograph out; paintings in, a new style out."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from contract.errors import AtelierError
 REQUEST_SECONDS = 90
 WAIT_SECONDS = 30
 WATCH_SECONDS = 1
+AWAY_SECONDS = 60
 UNFINISHED = ("queued", "running")
 
 Watch = Callable[[dict[str, Any]], object]
@@ -107,10 +109,20 @@ class Client:
         return job
 
     def follow(self, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
-        """The document of the job when it has ended; ``watch`` is told of it about once a second meanwhile."""
+        """The document of the job when it has ended; ``watch`` is told of it about once a second meanwhile.
+
+        The job goes on whoever watches, so a service that is away for less than a minute is waited for.
+        """
+        answered = time.monotonic()
         while job["state"] in UNFINISHED:
             watch(job)
-            job = self.job(job["urls"]["self"], wait_seconds=WATCH_SECONDS)
+            try:
+                job = self.job(job["urls"]["self"], wait_seconds=WATCH_SECONDS)
+                answered = time.monotonic()
+            except UnreachableError:
+                if time.monotonic() - answered > AWAY_SECONDS:
+                    raise
+                time.sleep(WATCH_SECONDS)
         watch(job)
         return job
 

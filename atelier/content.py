@@ -1,5 +1,7 @@
 """``atelier content``: what training needs and a fresh machine lacks."""
 
+from typing import Annotated
+
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -15,7 +17,9 @@ def commands() -> None:
 
 
 @app.command()
-def fetch() -> None:
+def fetch(
+    vgg16: Annotated[bool, typer.Option("--vgg16", help="VGG-16, too: the losses of others look through it.")] = False,
+) -> None:
     """Downloads what is missing: VGG-19 of torchvision and the photographs of COCO val2017 (1.4 GB in all).
 
     It can be stopped and goes on where it was. Nothing is fetched of what ATELIER_VGG and ATELIER_CONTENT name.
@@ -31,6 +35,6 @@ def fetch() -> None:
         def report(line: str, fraction: float) -> None:
             progress.update(task, completed=fraction, description=line)
 
-        fetch_missing(settings, report, lambda: False)
+        fetch_missing(settings, report, lambda: False, networks=("vgg19", "vgg16") if vgg16 else ("vgg19",))
     out.print(f"Descriptor weights: {descriptor_file(settings)}", soft_wrap=True)
     out.print(f"Photographs: {photographs_folder(settings)}", soft_wrap=True)

@@ -1,12 +1,13 @@
 """``atelier train``: a painting in, a style out, with a progress bar and previews."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from atelier.client import Client, result_of
+from atelier.client import Client, ServiceError, UnreachableError, result_of
 from atelier.places import complaints, out, service_url
 from contract.errors import InvalidParameterError
 from contract.jobs import MAX_ITERATIONS, MAX_STROKE_SIZE, MAX_STYLE_PICTURES, MAX_STYLE_WEIGHT, MIN_STROKE_SIZE
@@ -89,7 +90,8 @@ def _show(progress: Progress, task: TaskID, job: dict[str, Any]) -> None:
 
 def _save_previews(client: Client, job: dict[str, Any], name: str, folder: Path) -> None:
     for number, url in enumerate((job["progress"] or {}).get("previews", [])):
-        (folder / f"{name}-{number}.jpg").write_bytes(client.picture(url))
+        with contextlib.suppress(ServiceError, UnreachableError):  # the next round shows newer ones
+            (folder / f"{name}-{number}.jpg").write_bytes(client.picture(url))
 
 
 def _say_result(job: dict[str, Any]) -> None:

@@ -186,9 +186,12 @@ class JobBook:
         """Says that the job is still worked on; whether the claim still holds."""
         return bool(self._run("BEAT", claim.job_id, claim.fence, self._lost_after_milliseconds))
 
-    def progress(self, claim: Claim, progress: Progress) -> bool:
-        """Writes down how far the job is; whether the claim still holds."""
-        return bool(self._run("PROGRESS", claim.job_id, claim.fence, progress.model_dump_json()))
+    def progress(self, claim: Claim, progress: Progress, *, lasts: bool = False) -> bool:
+        """Writes down how far the job is; whether the claim still holds.
+
+        ``lasts`` says that the next attempt would go on from here: then the attempts are counted anew.
+        """
+        return bool(self._run("PROGRESS", claim.job_id, claim.fence, progress.model_dump_json(), int(lasts)))
 
     def succeed(self, claim: Claim, result: StylizeResult | TrainResult, timings: Timings) -> bool:
         """Ends the job with what it made; False when the claim no longer holds, and nothing has been written."""
@@ -296,7 +299,7 @@ class JobBook:
         return _failure(
             PoisonJobError(
                 f"Its worker stopped without an answer {self._settings.attempts} times. It may need more memory than "
-                "there is: try a smaller picture."
+                "there is: try a smaller picture, or for a new style a smaller stroke_size."
             )
         )
 

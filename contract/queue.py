@@ -49,6 +49,7 @@ def celery_app(settings: ContractSettings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "global_keyprefix": PREFIX,  # the shortest visibility timeout of all apps on a Redis would win
+            # A training takes longer: its ticket comes a second time then, and is dropped, as the job has its claim.
             "visibility_timeout": 2 * settings.job_seconds,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,

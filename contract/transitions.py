@@ -130,10 +130,12 @@ return 1
 """
 
 PROGRESS = """
--- id, fence, progress → 1 while the claim holds, else 0.
+-- id, fence, progress, 1 when it lasts → 1 while the claim holds, else 0.
+-- With progress that the next attempt goes on from, this attempt is the first again: only tries in vain are counted.
 if get('fence') ~= ARGV[2] or is_terminal(get('state')) then return 0 end
 redis.call('HSET', job, 'progress', ARGV[3])
-redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'progress')
+if ARGV[4] == '1' then redis.call('HSET', job, 'attempt', 1) end
+redis.call('XADD', events, 'MAXLEN', '~', 100, '*', 'event', 'progress')
 return 1
 """
 

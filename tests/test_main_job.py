@@ -2,6 +2,7 @@
 
 import re
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.conftest import Stack, publish_tiny, running_stack, until
 from tests.pictures import decoded, encoded, photograph
 
 CLIENTS = 8
+JPEG = {"Content-Type": "image/jpeg"}
 
 
 @pytest.fixture
@@ -102,16 +104,43 @@ def test_a_worker_killed_in_the_middle_loses_no_job_and_does_none_twice(own_stac
     assert max(done(own_stack).values()) == 1
 
 
-def test_a_style_published_while_the_worker_runs_is_served(stack: Stack) -> None:
-    publish_tiny(stack.styles, "brand_new", seed=9)
-    answer = httpx.post(
-        f"{stack.url}/stylize",
-        params={"style": "brand_new"},
-        content=encoded(photograph()),
-        headers={"Content-Type": "image/jpeg"},
-    )
-    assert answer.is_success
-    assert answer.headers["X-Style"] == "brand_new@1"
+def test_styles_published_while_the_worker_is_under_load_are_served_without_one_failed_request(stack: Stack) -> None:
+    """New styles and new versions; each is asked for the moment that it is published."""
+    published: list[str] = []
+    stop = threading.Event()
+
+    def ask(number: int) -> list[tuple[int, str, str]]:
+        answers = []
+        with httpx.Client(base_url=stack.url, timeout=60) as client:
+            while not stop.is_set():
+                style = published[-1] if published and number % 2 else "tiny"
+                answer = client.post(
+                    "/stylize", params={"style": style}, headers=JPEG, content=encoded(photograph(seed=number))
+                )
+                answers.append((answer.status_code, style, answer.headers.get("X-Style", "")))
+        return answers
+
+    with ThreadPoolExecutor(CLIENTS // 2) as clients:
+        asked = [clients.submit(ask, number) for number in range(CLIENTS // 2)]
+        try:
+            for seed in range(6):
+                card = publish_tiny(stack.styles, f"under_load_{seed // 2}", seed=seed)
+                published.append(str(card.ref))
+                answer = httpx.post(
+                    f"{stack.url}/stylize",
+                    params={"style": card.name},
+                    headers=JPEG,
+                    content=encoded(photograph()),
+                    timeout=60,
+                )
+                assert answer.is_success
+                assert answer.headers["X-Style"] == str(card.ref)
+        finally:
+            stop.set()
+    answers = [answer for future in asked for answer in future.result()]
+    assert len({style for _, style, _ in answers}) > 2
+    assert {status for status, _, _ in answers} == {200}
+    assert all(served == style for _, style, served in answers if style != "tiny")
 
 
 def test_an_older_version_is_still_served_and_a_newer_one_is_taken_up(stack: Stack) -> None:

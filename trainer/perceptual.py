@@ -1,38 +1,34 @@
 """The perceptual loss: what a descriptor network sees of content and style (Gatys et al. 2016, Johnson et al. 2016).
 
-The descriptor is VGG-19 as torchvision builds it, or a part of it from a file. It calibrates itself at start: each
-layer is divided by its mean activation over photographs, so that one set of loss weights means the same whatever the
-scale of the descriptor's weights.
+Weights are for the calibrated descriptor, whose layers have a mean activation of 1 over photographs.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal
 
-import safetensors
-import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from torch import Tensor, nn
-from torchvision.models import vgg19
+from torch import Tensor
 
-from contract.errors import CheckpointError
-from generator.pixels import for_descriptor
+from trainer.descriptor import Descriptor, Network
 
-# Positions in torchvision's vgg19().features, after the ReLU.
-VGG19_LAYERS = {"relu1_1": 1, "relu1_2": 3, "relu2_1": 6, "relu2_2": 8, "relu3_1": 11, "relu3_2": 13, "relu4_1": 20}
+GramNorm = Literal["relative", "chw", "hw"]
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Which layers are compared and what each term weighs. Weights are for the calibrated descriptor."""
+    """Which layers are compared, how, and what each term weighs."""
 
-    content_layer: str = "relu4_1"
+    network: Network = "vgg19"
+    content_layer: str = "relu3_1"
     style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+    gram: GramNorm = "relative"
+    """``relative``: ‖G - G*‖²/‖G*‖² with G = FFᵀ/HW, so that every layer and every painting counts alike; ``chw`` and
+    ``hw``: the mean squared difference of FFᵀ divided by C·H·W or H·W, as the systems before us have it."""
     content_weight: float = 1.0
-    style_weight: float = 20.0
+    style_weight: float = 60.0
+    """Times the mean over the style layers."""
     total_variation_weight: float = 0.0
-    identity_weight: float = 50.0
+    identity_weight: float = 200.0
     """How much the row that reproduces the content weighs: times the mean squared error of its pixels."""
 
     @property
@@ -40,68 +36,46 @@ class LossConfig:
         return tuple(dict.fromkeys((*self.style_layers, self.content_layer)))
 
 
-class Descriptor(nn.Module):
-    """VGG-19 up to the last layer that a loss needs: picture [B,3,H,W] in 0..1 → features [B,C,H',W'] by layer name."""
+PRESETS = {
+    "atelier": LossConfig(),
+    "texture_nets": LossConfig(
+        content_layer="relu4_2",
+        style_layers=("relu1_2", "relu2_2", "relu3_2", "relu4_2"),
+        gram="chw",
+        style_weight=4e5,
+    ),
+    "johnson": LossConfig(
+        network="vgg16",
+        content_layer="relu3_3",
+        style_layers=("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
+        gram="chw",
+        style_weight=2e5,
+        total_variation_weight=0.6,
+    ),
+    "pytorch_examples": LossConfig(
+        network="vgg16",
+        content_layer="relu2_2",
+        style_layers=("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
+        gram="chw",
+        style_weight=4e5,
+    ),
+}
+"""The losses of the systems that we come from, and ours.
 
-    def __init__(self, weights: Path, layers: Iterable[str]) -> None:
-        super().__init__()
-        self.layers = tuple(layers)
-        last = max(VGG19_LAYERS[name] for name in self.layers)
-        with torch.device("meta"):  # drawing 140 million random weights takes seconds, and they are replaced at once
-            features = vgg19(weights=None).features[: last + 1]
-        self.features = features.to_empty(device="cpu")
-        self._load(weights)
-        self.requires_grad_(False).eval()
-
-    def _load(self, weights: Path) -> None:
-        try:
-            tensors = safetensors.torch.load_file(weights)
-            state = {name.removeprefix("features."): tensor for name, tensor in tensors.items()}
-            wanted = self.features.state_dict().keys()
-            self.features.load_state_dict({name: state[name] for name in wanted})
-        except (OSError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-            raise CheckpointError(
-                f"{weights.name} does not hold the VGG-19 weights that {self.layers[-1]} needs "
-                f"(features.0.weight … as torchvision names them): {error}"
-            ) from error
-
-    @torch.no_grad()
-    def calibrate(self, photographs: Tensor) -> None:
-        """Divides every layer by its mean activation over these photographs [B,3,H,W], which brings that mean to 1.
-
-        ReLU and max pooling are homogeneous, so the divisor of a layer goes into its own weights and the layer after
-        takes it back: what the network distinguishes does not change, and it costs nothing in use.
-        """
-        x = for_descriptor(photographs)
-        divisor = 1.0
-        for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
-                assert layer.bias is not None
-                layer.bias /= divisor  # x comes from a layer that has been divided, so the rest follows it
-                mean = float(F.relu(layer(x)).mean().clamp(min=1e-12))
-                layer.weight /= mean
-                layer.bias /= mean
-                divisor *= mean
-            x = layer(x)
-
-    def forward(self, picture: Tensor) -> dict[str, Tensor]:
-        names = {VGG19_LAYERS[name]: name for name in self.layers}
-        features: dict[str, Tensor] = {}
-        x = for_descriptor(picture)
-        for position, layer in enumerate(self.features):
-            x = layer(x)
-            if position in names:
-                features[names[position]] = x
-        return features
+Networks, layers and Gram matrices are theirs. Their weights belong to descriptors of another scale, where a content
+loss grows with the square of the activations and a Gram loss with the fourth power. They are converted with a mean
+activation of 100 for Caffe's weights on pixels of 0..255 (texture_nets' README: 1 and 10 a layer; fast-neural-style:
+1, 5 a layer and 1e-6 for the total variation, summed over 256² pixels) and of 1 for torchvision's (pytorch/examples:
+1e5 and 1e10 a layer), divided by the content's, and the style's multiplied by the number of layers, as we take their
+mean. That is right to the order of magnitude.
+"""
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """G = F·Fᵀ/(H·W) of each picture: [B,C,H,W] → [B,C,C], as float32.
-
-    Gatys et al. divide by C·H·W or by nothing; here a constant of the layer cancels, as the loss is relative.
-    """
-    flat = features.flatten(2)  # B,C,HW
-    return torch.bmm(flat, flat.transpose(1, 2)).float() / flat.shape[2]
+    """G = F·Fᵀ/(H·W) of each picture: [B,C,H,W] → [B,C,C], in float32 whatever the precision around it."""
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.float().flatten(2)  # B,C,HW
+        return torch.bmm(flat, flat.transpose(1, 2)) / flat.shape[2]
 
 
 def content_loss(stylized: Tensor, content: Tensor) -> Tensor:
@@ -109,13 +83,16 @@ def content_loss(stylized: Tensor, content: Tensor) -> Tensor:
     return (stylized.float() - content.float()).square().mean(dim=(1, 2, 3))
 
 
-def style_loss(stylized: Tensor, style: Tensor) -> Tensor:
-    """‖G - G*‖²/‖G*‖² of Gram matrices [B,C,C], one value per picture: [B].
+def style_loss(stylized: Tensor, style: Tensor, norm: GramNorm = "relative") -> Tensor:
+    """The distance of Gram matrices [B,C,C], one value per picture: [B] (Johnson et al. 2016, equation 4).
 
-    Johnson et al. 2016, equation 4, take the squared norm itself; relative to the target's norm, every layer and every
-    painting counts alike: 1 is what a picture without any feature would have.
+    Relative to the squared norm of the target, 1 is what a picture without any feature would have.
     """
-    return (stylized - style).square().sum(dim=(1, 2)) / style.square().sum(dim=(1, 2))
+    squares = (stylized - style).square()
+    if norm == "relative":
+        return squares.sum(dim=(1, 2)) / style.square().sum(dim=(1, 2))
+    channels = style.shape[1] if norm == "chw" else 1
+    return squares.mean(dim=(1, 2)) / channels**2
 
 
 def total_variation_loss(picture: Tensor) -> Tensor:
@@ -146,28 +123,45 @@ class PerceptualLoss:
     grams: dict[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
-    def with_styles(self, style_pictures: list[Tensor]) -> "PerceptualLoss":
-        """The loss for a bank whose rows 1.. are these pictures, each [3,H,W] of any size."""
-        features = [self.descriptor(picture[None]) for picture in style_pictures]
+    def with_styles(self, styles: list[list[Tensor]]) -> "PerceptualLoss":
+        """The loss for a bank whose rows 1.. are these styles: pictures [3,H,W] of any size, one or more of each.
+
+        The target of several pictures is the mean of their Gram matrices.
+        """
+        rows = [self._mean_grams(pictures) for pictures in styles]
         grams = {
-            layer: torch.cat([torch.zeros_like(rows[0]), *rows])
+            layer: torch.cat([torch.zeros_like(rows[0][layer]), *(row[layer] for row in rows)])
             for layer in self.config.style_layers
-            for rows in [[gram_matrix(f[layer]) for f in features]]
         }
         return PerceptualLoss(self.descriptor, self.config, grams)
 
-    def __call__(self, stylized: Tensor, content: Tensor, rows: Tensor) -> Losses:
-        """stylized and content [B,3,H,W], rows [B] of the bank."""
+    def _mean_grams(self, pictures: list[Tensor]) -> dict[str, Tensor]:
+        grams = [self._grams_of(picture) for picture in pictures]
+        return {layer: torch.stack([found[layer] for found in grams]).mean(dim=0) for layer in self.config.style_layers}
+
+    def _grams_of(self, picture: Tensor) -> dict[str, Tensor]:
+        """Of one picture [3,H,W]: its features, a gigabyte or two for a large one, do not outlive this."""
+        features = self.descriptor(picture[None], self.config.style_layers)
+        return {layer: gram_matrix(found) for layer, found in features.items()}
+
+    @torch.no_grad()
+    def content_target(self, content: Tensor) -> Tensor:
+        """What the stylized pictures of this content [B,3,H,W] are compared with: features [B,C,H',W']."""
+        layer = self.config.content_layer
+        target: Tensor = self.descriptor(content, (layer,))[layer]
+        return target
+
+    def __call__(self, stylized: Tensor, content: Tensor, rows: Tensor, target: Tensor | None = None) -> Losses:
+        """stylized and content [B,3,H,W], rows [B] of the bank; ``target`` is ``content_target`` where it is known."""
+        config = self.config
         is_style = (rows > 0).float()
         seen = self.descriptor(stylized)
-        with torch.no_grad():
-            wanted = self.descriptor(content)[self.config.content_layer]
-        of_content = content_loss(seen[self.config.content_layer], wanted)
+        wanted = self.content_target(content) if target is None else target
+        of_content = content_loss(seen[config.content_layer], wanted)
         safe_rows = rows.clamp(min=1)
         of_style = torch.stack(
-            [style_loss(gram_matrix(seen[layer]), self.grams[layer][safe_rows]) for layer in self.config.style_layers]
+            [style_loss(gram_matrix(seen[name]), self.grams[name][safe_rows], config.gram) for name in self.grams]
         ).mean(dim=0)
-        config = self.config
         styled = config.content_weight * of_content + config.style_weight * of_style
         styled = styled + config.total_variation_weight * total_variation_loss(stylized)
         identity = config.identity_weight * (stylized.float() - content.float()).square().mean(dim=(1, 2, 3))

@@ -33,8 +33,9 @@ from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleSource, StyleStore
 from generator.checkpoint import style_vector
+from generator.devices import choose_device
 from worker.batcher import Batcher
-from worker.engine import TorchEngine, TrunkCache, choose_device
+from worker.engine import TorchEngine, TrunkCache
 from worker.heartbeat import Heartbeat, Keeping
 from worker.isolation import Isolation
 from worker.settings import WorkerSettings

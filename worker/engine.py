@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from contract.errors import OutOfMemoryError, SettingsError
+from contract.errors import OutOfMemoryError
 from generator.checkpoint import Checkpoint
+from generator.devices import is_out_of_memory
 from generator.network import Generator
 from generator.pixels import Pixels, to_pixels, to_tensor
 
@@ -60,11 +61,8 @@ class TorchEngine:
             content = torch.stack([to_tensor(pixels) for pixels in contents]).to(self._device)  # B,3,H,W
             stylized = generator(content, torch.stack(list(styles)).to(self._device))
             return [to_pixels(picture) for picture in stylized]
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise _out_of_memory(contents) from error
-        except RuntimeError as error:
-            # The CPU's allocator raises nothing more specific than this.
-            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
                 raise _out_of_memory(contents) from error
             raise
 
@@ -72,14 +70,3 @@ class TorchEngine:
 def _out_of_memory(contents: Sequence[Pixels]) -> OutOfMemoryError:
     height, width = contents[0].shape[:2]
     return OutOfMemoryError(f"A picture of {width}×{height} does not fit into memory here: try a smaller size.")
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name, or CUDA where there is one. Raises SettingsError when it is not there."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise SettingsError(f"ATELIER_DEVICE is 'cpu' or 'cuda', and not {name!r}.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("ATELIER_DEVICE asks for CUDA, and PyTorch finds none here.")
-    return device

@@ -1,13 +1,13 @@
-"""A training run: what it learns, that it can be stopped anywhere, and what it leaves in its folder."""
+"""The command that trains banks: what it takes, what it leaves, and that it survives being killed."""
 
-import json
 import os
+import random
+import runpy
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,19 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from contract.errors import AtelierError, SettingsError
+from contract.errors import AtelierError, CheckpointError, SettingsError, TrainingDataError
 from generator.checkpoint import CONTENT_ROW, Checkpoint
 from generator.network import GeneratorConfig
-from tests.conftest import until
+from tests.conftest import tiny_bank, until
+from tests.trainer.conftest import SHALLOW, patches
+from tests.trainer.test_runs import bank_of, losses_of, state_of
+from tests.trainer.test_training import same
 from trainer.perceptual import LossConfig
-from trainer.train import BankTraining, Run, TrainConfig, app, prepare, write_atomically
+from trainer.runs import STATE, Run
+from trainer.train import PREVIEW, app, prepare
+from trainer.training import TrainConfig
 
-LOSS = LossConfig(content_layer="relu2_1", style_layers=("relu1_1", "relu2_1"))
-CONFIG = TrainConfig(GeneratorConfig(width=4), LOSS, iterations=6, batch=2, size=32, style_size=32)
+CONFIG = TrainConfig(GeneratorConfig(width=4), SHALLOW, iterations=3, batch=2, size=32, style_size=32)
 
 PrepareRun = Callable[..., Run]
 """(folder, config = CONFIG, **other arguments of ``prepare``)"""
@@ -39,250 +43,31 @@ def prepared(vgg: Path, photographs: Path, paintings: list[Path]) -> PrepareRun:
             "styles": paintings,
             "content": photographs,
             "vgg": vgg,
-            "previews": [],
             "checkpoint_seconds": 1000,
             "device": torch.device("cpu"),
+            "looking_size": 32,
         }
         return prepare(config, folder=folder, **arguments | others)
 
     return prepare_run
 
 
-def silent(_iteration: int, _figures: dict[str, float]) -> None:
-    pass
+def train(run: Run, last: int | None = None) -> None:
+    """To the end, or until it is stopped after an iteration."""
+    run.train(lambda _: None, lambda: last is not None and run.training.iteration >= last)
 
 
-def train_until(run: Run, last: int) -> None:
-    """Asks the run to stop after an iteration, as a signal does."""
-
-    def stop(iteration: int, _figures: dict[str, float]) -> None:
-        run.stop_requested = iteration >= last
-
-    run.train(stop)
+# --- What it works with --------------------------------------------------------------------------------------------
 
 
-def logged(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-
-
-def bank_of(folder: Path) -> Checkpoint:
-    return Checkpoint.from_bytes((folder / "bank.safetensors").read_bytes())
-
-
-# --- What is trained -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("styles", "batch"), [(1, 4), (2, 2), (3, 4), (4, 3), (6, 1)])
-def test_every_row_of_the_bank_is_trained_equally_often(styles: int, batch: int) -> None:
-    names = [f"style{number}" for number in range(styles)]
-    training = BankTraining(replace(CONFIG, batch=batch), names, torch.device("cpu"))
-    drawn: list[int] = []
-    for training.iteration in range(3 * (styles + 1)):
-        rows = training.rows().tolist()
-        assert len(rows) == batch
-        drawn += rows
-        counts = Counter(drawn)
-        assert max(counts.values()) - min(counts[row] for row in range(styles + 1)) <= 1
-    assert set(Counter(drawn).values()) == {3 * batch}
-
-
-def test_rows_come_in_another_order_each_round() -> None:
-    training = BankTraining(replace(CONFIG, batch=5), ["a", "b", "c", "d"], torch.device("cpu"))
-    rounds = set()
-    for training.iteration in range(10):
-        rounds.add(tuple(training.rows().tolist()))
-    assert len(rounds) > 5
-
-
-def test_the_losses_of_an_easy_task_go_down(prepared: PrepareRun, tmp_path: Path) -> None:
-    run = prepared(tmp_path, replace(CONFIG, iterations=40, batch=3, learning_rate=5e-3))
-    totals: list[float] = []
-    run.train(lambda _, figures: totals.append(figures["total"]))
-    assert len(totals) == 40
-    assert sum(totals[-5:]) < 0.6 * sum(totals[:5])
-
-
-def test_training_changes_the_trunk_and_every_row(prepared: PrepareRun, tmp_path: Path) -> None:
-    run = prepared(tmp_path)
-    before = run.training.state()
-    weights = {name: tensor.clone() for name, tensor in before["generator"].items()}
-    styles = before["styles"].clone()
-    run.train(silent)
-    assert all(not torch.equal(tensor, weights[name]) for name, tensor in run.training.generator.state_dict().items())
-    assert ((run.training.styles - styles).abs().amax(dim=1) > 1e-4).all()
-
-
-def test_the_learning_rates_fall_from_their_peaks_to_a_hundredth(prepared: PrepareRun, tmp_path: Path) -> None:
-    run = prepared(tmp_path, replace(CONFIG, iterations=8, learning_rate=1e-3, style_learning_rate=1e-2))
-    rates: list[tuple[float, ...]] = []
-    run.train(lambda *_: rates.append(tuple(group["lr"] for group in run.training.optimizer.param_groups)))
-    assert rates[0] == pytest.approx((1e-3, 1e-2))
-    assert rates[4] == pytest.approx((0.505e-3, 0.505e-2))  # halfway between the peak and its hundredth
-    assert rates == sorted(rates, reverse=True)
-    assert rates[-1][0] > 1e-5
-
-
-def test_the_figures_tell_styles_and_content_row_apart(prepared: PrepareRun, tmp_path: Path) -> None:
-    run = prepared(tmp_path, replace(CONFIG, batch=3))  # one of each row
-    seen: list[dict[str, float]] = []
-    run.train(lambda _, figures: seen.append(figures))
-    for figures in seen:
-        styled = LOSS.content_weight * figures["content"] + LOSS.style_weight * figures["style"]
-        assert figures["total"] == pytest.approx((2 * styled + figures["identity"]) / 3, rel=1e-3)
-
-
-@pytest.mark.parametrize("architecture", ["residual", "pyramid"])
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_every_kind_of_generator_can_be_trained(
-    prepared: PrepareRun, tmp_path: Path, architecture: Any, norm: Any
-) -> None:
-    config = replace(CONFIG, generator=GeneratorConfig(architecture, norm, width=4), iterations=2)
-    prepared(tmp_path, config).train(silent)
-    bank = bank_of(tmp_path)
-    assert bank.config == config.generator
-    bank.generator()
-
-
-def test_a_run_that_diverges_says_so_and_keeps_no_broken_weights(prepared: PrepareRun, tmp_path: Path) -> None:
-    run = prepared(tmp_path, replace(CONFIG, learning_rate=1e30))
-    with pytest.raises(AtelierError, match=r"no longer numbers.*--learning-rate"):
-        run.train(silent)
-    assert not (tmp_path / "bank.safetensors").exists()
-    assert not (tmp_path / "state.pt").exists()
-
-
-# --- Stopping and going on -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_a_run_that_was_stopped_ends_where_one_that_was_not_ends(
-    prepared: PrepareRun, tmp_path: Path, norm: Any
-) -> None:
-    config = replace(CONFIG, generator=GeneratorConfig(norm=norm, width=4))
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    prepared(whole, config).train(silent)
-    for last in (1, 4):
-        train_until(prepared(stopped, config), last)
-        assert [line["iteration"] for line in logged(stopped)] == list(range(1, last + 1))
-    resumed = prepared(stopped, config)
-    assert resumed.training.iteration == 4
-    resumed.train(silent)
-
-    assert logged(stopped) == logged(whole)
-    assert (stopped / "bank.safetensors").read_bytes() == (whole / "bank.safetensors").read_bytes()
-    assert_equal_states(torch.load(stopped / "state.pt"), torch.load(whole / "state.pt"))
-
-
-def assert_equal_states(one: Any, other: Any, where: str = "state") -> None:
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_equal_states(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list):
-        assert len(one) == len(other), where
-        for index, (first, second) in enumerate(zip(one, other, strict=True)):
-            assert_equal_states(first, second, f"{where}[{index}]")
-    else:
-        assert one == other, where
-
-
-def test_a_run_that_has_ended_trains_no_further(prepared: PrepareRun, tmp_path: Path) -> None:
-    prepared(tmp_path).train(silent)
-    written = (tmp_path / "bank.safetensors").read_bytes()
-    prepared(tmp_path).train(silent)
-    assert (tmp_path / "bank.safetensors").read_bytes() == written
-    assert len(logged(tmp_path)) == CONFIG.iterations
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"iterations": 7},
-        {"batch": 3},
-        {"size": 40},
-        {"learning_rate": 1e-2},
-        {"seed": 1},
-        {"generator": GeneratorConfig(width=5)},
-        {"loss": replace(LOSS, style_weight=1.0)},
-    ],
-)
-def test_a_run_with_other_arguments_does_not_go_on_in_the_same_folder(
-    prepared: PrepareRun, tmp_path: Path, change: dict[str, Any]
-) -> None:
-    train_until(prepared(tmp_path), 1)
-    with pytest.raises(SettingsError, match="other arguments"):
-        prepared(tmp_path, replace(CONFIG, **change))
-
-
-def test_a_run_with_other_styles_does_not_go_on_in_the_same_folder(
-    prepared: PrepareRun, tmp_path: Path, paintings: list[Path]
-) -> None:
-    train_until(prepared(tmp_path), 1)
-    with pytest.raises(SettingsError, match="other arguments"):
-        prepared(tmp_path, styles=paintings[::-1])
-
-
-def test_a_long_run_saves_itself_on_the_way(prepared: PrepareRun, tmp_path: Path) -> None:
-    run = prepared(tmp_path, checkpoint_seconds=0)
-    kept: list[int] = []
-
-    def look(iteration: int, _figures: dict[str, float]) -> None:
-        if iteration > 1:  # what the iteration before has left
-            kept.append(torch.load(tmp_path / "state.pt")["iteration"])
-            assert len(logged(tmp_path)) >= iteration - 1
-            bank_of(tmp_path).generator()
-
-    run.train(look)
-    assert kept == [1, 2, 3, 4, 5]
-
-
-def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    path.write_bytes(b"old")
-
-    def fail(beside: Path) -> None:
-        beside.write_bytes(b"ne")
-        raise OSError("no space left on device")
-
-    with pytest.raises(OSError, match="no space"):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-
-
-def test_a_writer_that_succeeds_replaces_the_old_file_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    path.write_bytes(b"old")
-    write_atomically(path, lambda beside: beside.write_bytes(b"new"))
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-# --- What is left --------------------------------------------------------------------------------------------------
-
-
-def test_the_bank_has_a_row_for_the_content_and_one_for_each_style(prepared: PrepareRun, tmp_path: Path) -> None:
-    run = prepared(tmp_path)
-    run.train(silent)
-    bank = bank_of(tmp_path)
-    assert bank.names == (CONTENT_ROW, "stripes", "checks")
-    content = torch.rand(3, 3, 32, 32)
-    with torch.no_grad():
-        trained = run.training.generator.eval()(content, run.training.styles)
-        written = bank.generator()(content, bank.styles)
-    assert torch.allclose(written, trained, atol=0.01)  # the file's convolutions are in half precision
-
-
-def test_a_preview_shows_each_photograph_and_each_row_of_the_bank(
-    prepared: PrepareRun, tmp_path: Path, photographs: Path
-) -> None:
-    run = prepared(tmp_path, replace(CONFIG, iterations=1), previews=sorted(photographs.iterdir())[:2])
-    run.train(silent)
-    side, gap, columns, rows = 384, 2, 4, 2
-    with Image.open(tmp_path / "preview.png") as preview:
+def test_a_run_leaves_a_bank_its_losses_and_a_preview(prepared: PrepareRun, tmp_path: Path) -> None:
+    train(prepared(tmp_path))
+    assert bank_of(tmp_path).names == (CONTENT_ROW, "stripes", "checks")
+    assert [line["iteration"] for line in losses_of(tmp_path)] == [1, 2, 3]
+    side, gap, columns, rows = 32, 4, 4, 1  # one photograph of five is held out
+    with Image.open(tmp_path / PREVIEW) as preview:
         assert preview.size == (gap + columns * (side + gap), gap + rows * (side + gap))
+        assert preview.format == "JPEG"
 
 
 @pytest.mark.parametrize("file", ["stripes.png", "content.png"])
@@ -296,6 +81,54 @@ def test_two_rows_of_one_name_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_with_other_files_does_not_go_on_in_the_same_folder(
+    prepared: PrepareRun, tmp_path: Path, paintings: list[Path]
+) -> None:
+    train(prepared(tmp_path / "run"), 1)
+    with pytest.raises(SettingsError, match="other arguments"):
+        prepared(tmp_path / "run", styles=paintings[::-1])
+    repainted = tmp_path / "stripes.png"
+    patches(0).save(repainted)
+    with pytest.raises(SettingsError, match="other arguments"):
+        prepared(tmp_path / "run", styles=[repainted, paintings[1]])
+    assert prepared(tmp_path / "run").training.iteration == 1
+
+
+# --- A bank to begin with ------------------------------------------------------------------------------------------
+
+
+def saved(bank: Checkpoint, path: Path) -> Path:
+    path.write_bytes(bank.to_bytes())
+    return path
+
+
+def test_a_run_begins_with_the_trunk_of_a_bank_and_its_rows_of_the_same_name(
+    prepared: PrepareRun, tmp_path: Path
+) -> None:
+    bank = tiny_bank("other", CONTENT_ROW, "checks")
+    begun = prepared(tmp_path / "run", start=saved(bank, tmp_path / "bank.safetensors")).training.checkpoint()
+    assert all(torch.equal(begun.trunk[name], tensor) for name, tensor in bank.trunk.items())
+    assert torch.equal(begun.styles[0], bank.styles[1])
+    assert torch.equal(begun.styles[2], bank.styles[2])
+    assert any(torch.equal(begun.styles[1], row) for row in bank.styles), "the nearest, for a name that is new"
+
+
+def test_a_wider_run_begins_with_what_the_narrow_bank_makes(prepared: PrepareRun, tmp_path: Path) -> None:
+    bank = tiny_bank(CONTENT_ROW, "stripes", "checks", width=3)
+    begun = prepared(tmp_path / "run", start=saved(bank, tmp_path / "bank.safetensors")).training.checkpoint()
+    content = torch.rand(3, 3, 16, 16)
+    with torch.no_grad():
+        wide, narrow = (one.generator()(content, one.styles) for one in (begun, bank))
+    assert begun.config.width == 4
+    assert torch.allclose(wide, narrow, atol=2e-4)
+
+
+def test_a_bank_of_another_kind_is_no_beginning(prepared: PrepareRun, tmp_path: Path) -> None:
+    for bank in (tiny_bank("a", width=5), tiny_bank("a", width=1)):
+        with pytest.raises(CheckpointError):
+            prepared(tmp_path / "run", start=saved(bank, tmp_path / "bank.safetensors"))
+
+
 # --- The command line ----------------------------------------------------------------------------------------------
 
 
@@ -306,20 +139,20 @@ def arguments(vgg: Path, photographs: Path, paintings: list[Path], tmp_path: Pat
         "--content": photographs,
         "--vgg": vgg,
         "--out": tmp_path / "run",
-        "--width": 4,
+        "--width": 2,
         "--batch": 2,
         "--size": 32,
         "--style-size": 32,
         "--device": "cpu",
+        "--style": paintings[0].parent,
     }
-    styles = [argument for painting in paintings for argument in ("--style", str(painting))]
-    return ["bank", *styles, *(str(argument) for option in options.items() for argument in option)]
+    return ["bank", *(str(argument) for option in options.items() for argument in option)]
 
 
 def start(arguments: list[str], **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "trainer.train", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ATELIER_TRAINING_SIZE": "32", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -331,58 +164,118 @@ def without(arguments: list[str], option: str) -> list[str]:
     return arguments[:place] + arguments[place + 2 :]
 
 
-def test_a_command_leaves_a_bank_that_can_be_used(
+def test_a_command_that_is_told_to_stop_saves_what_it_has_learned(
     arguments: list[str], tmp_path: Path, photographs: Path, vgg: Path
 ) -> None:
     """The photographs and the weights of the descriptor may come from the environment."""
-    arguments = [*without(without(arguments, "--content"), "--vgg"), "--iterations", "2"]
-    process = start(arguments, ATELIER_CONTENT=str(photographs), ATELIER_VGG=str(vgg))
-    _, complaints = process.communicate(timeout=100)
-    assert (process.returncode, complaints) == (0, "")
-    bank = bank_of(tmp_path / "run")
-    assert bank.names == (CONTENT_ROW, "stripes", "checks")
-    assert bank.generator()(torch.rand(1, 3, 32, 32), bank.styles[1:2]).isfinite().all()
-    assert [line["iteration"] for line in logged(tmp_path / "run")] == [1, 2]
-
-
-def test_a_command_that_is_told_to_stop_saves_what_it_has_learned(arguments: list[str], tmp_path: Path) -> None:
-    process = start([*arguments, "--iterations", "1000000", "--checkpoint-seconds", "0"])
+    arguments = without(without(arguments, "--content"), "--vgg")
+    process = start(
+        [*arguments, "--iterations", "1000000", "--checkpoint-seconds", "0"],
+        ATELIER_CONTENT=str(photographs),
+        ATELIER_VGG=str(vgg),
+    )
     try:
-        state = tmp_path / "run" / "state.pt"
+        state = tmp_path / "run" / STATE
         until(lambda: state.exists() or process.poll() is not None, 90, "the first state")
         process.send_signal(signal.SIGTERM)
         _, complaints = process.communicate(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, complaints) == (0, "")
-    assert torch.load(state)["iteration"] == logged(tmp_path / "run")[-1]["iteration"] >= 1
-    bank_of(tmp_path / "run").generator()
+    assert torch.load(state)["iteration"] == losses_of(tmp_path / "run")[-1]["iteration"] >= 1
+    bank = bank_of(tmp_path / "run")
+    assert bank.names == (CONTENT_ROW, "checks", "stripes")
+    assert bank.generator()(torch.rand(1, 3, 32, 32), bank.styles[1:2]).isfinite().all()
+
+
+@pytest.mark.parametrize("trial", [1, 2, 3])
+def test_a_command_that_is_killed_at_any_moment_ends_where_one_that_was_not_ends(
+    arguments: list[str], prepared: PrepareRun, paintings: list[Path], tmp_path: Path, trial: int
+) -> None:
+    """SIGKILL at a random moment: while it learns, or in the middle of saving."""
+    killed, whole = tmp_path / "run", tmp_path / "whole"
+    options = ("--iterations", "40", "--batch", "1", "--seed", str(trial), "--checkpoint-seconds", "0")
+    process = start([*arguments, *options])
+    try:
+        until(lambda: (killed / STATE).exists() or process.poll() is not None, 90, "the first state")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(random.uniform(0, 0.8))
+        process.kill()
+        _, complaints = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGKILL, complaints
+
+    generator = GeneratorConfig(width=2)
+    config = TrainConfig(generator, LossConfig(), iterations=40, batch=1, size=32, style_size=32, seed=trial)
+    resumed, uninterrupted = (prepared(folder, config, styles=sorted(paintings)) for folder in (killed, whole))
+    assert 1 <= resumed.training.iteration < 40
+    assert uninterrupted.training.iteration == 0
+    uninterrupted.training.precision = resumed.training.precision  # it is measured, and need not come out alike
+    train(resumed)
+    train(uninterrupted)
+    ends = [sum(line["total"] for line in losses_of(folder)[-10:]) / 10 for folder in (killed, whole)]
+    assert ends[0] == pytest.approx(ends[1], rel=0.01)
+    assert losses_of(killed) == losses_of(whole), "and not only nearly so"
+    assert same(state_of(killed), state_of(whole))
 
 
 @pytest.mark.parametrize(
     ("option", "what"),
-    [("--content", "Where are the photographs"), ("--vgg", "Where are the VGG-19 weights")],
+    [("--content", "Where are the photographs"), ("--vgg", "Where are the descriptor weights")],
 )
 def test_a_command_without_what_it_needs_says_how_to_name_it(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, option: str, what: str
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, what: str
 ) -> None:
     monkeypatch.delenv("ATELIER_CONTENT", raising=False)
     monkeypatch.delenv("ATELIER_VGG", raising=False)
+    monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "data"))
     result = CliRunner().invoke(app, without(arguments, option))
     assert isinstance(result.exception, SettingsError)
     assert what in str(result.exception)
     assert option in str(result.exception)
 
 
-def test_a_command_that_names_a_folder_that_is_not_there_is_refused(arguments: list[str], tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [*arguments, "--content", str(tmp_path / "nowhere")])
-    assert isinstance(result.exception, SettingsError)
-    assert "There is nothing at" in str(result.exception)
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (["--content", "nowhere"], TrainingDataError, "no photographs"),
+        (["--vgg", "nowhere.pth"], CheckpointError, "nowhere.pth does not hold the VGG-19 weights"),
+        (
+            ["--loss", "johnson", "--vgg", "nowhere.pth"],
+            CheckpointError,
+            "nowhere.pth does not hold the VGG-16 weights",
+        ),
+        (["--style", "nowhere.png"], SettingsError, "There is nothing at nowhere.png"),
+        (["--device", "abacus"], SettingsError, "'cpu' or 'cuda'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(
+    arguments: list[str], wrong: list[str], error: type[AtelierError], said: str
+) -> None:
+    result = CliRunner().invoke(app, [*arguments, *wrong])
+    assert isinstance(result.exception, error)
+    assert said in str(result.exception)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--architecture", "transformer"], ["--norm", "layer"], ["--width", "0"], ["--seed", "-1"], ["--size", "8"]],
+    [
+        ["--architecture", "transformer"],
+        ["--norm", "layer"],
+        ["--loss", "mine"],
+        ["--width", "0"],
+        ["--seed", "-1"],
+        ["--size", "8"],
+    ],
 )
 def test_an_option_that_is_out_of_range_is_a_mistake_of_the_caller(arguments: list[str], wrong: list[str]) -> None:
     assert CliRunner().invoke(app, [*arguments, *wrong]).exit_code == 2
+
+
+@pytest.mark.filterwarnings("ignore:'trainer.train' found in sys.modules:RuntimeWarning")
+def test_a_failure_is_a_sentence_and_no_traceback(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainer.train", *arguments, "--content", "nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("trainer.train", run_name="__main__")
+    assert str(ended.value).startswith("There are no photographs")

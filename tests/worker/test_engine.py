@@ -8,7 +8,7 @@ from contract.errors import CheckpointError, OutOfMemoryError, StyleNotFoundErro
 from generator.checkpoint import Checkpoint
 from generator.pixels import Pixels, to_pixels, to_tensor
 from tests.conftest import tiny_bank
-from worker.engine import TorchEngine, TrunkCache, choose_device
+from worker.engine import TorchEngine, TrunkCache
 
 CPU = torch.device("cpu")
 
@@ -165,8 +165,3 @@ def test_other_failures_of_the_network_are_not_called_out_of_memory() -> None:
     bank = tiny_bank("one")
     with pytest.raises(RuntimeError):
         engine_of(bank).stylize("trunk", [noise(16, 16)], [bank.styles[0][:-1]])
-
-
-def test_the_device_is_the_one_named() -> None:
-    assert choose_device("cpu") == CPU
-    assert choose_device("").type == ("cuda" if torch.cuda.is_available() else "cpu")

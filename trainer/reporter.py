@@ -1,0 +1,127 @@
+"""What a training tells about itself while it runs: stages, losses, the time that is left, and previews."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import structlog
+
+from contract.errors import AtelierError
+from contract.images import ImageRef, ImageStore
+from contract.jobbook import Claim, JobBook
+from contract.jobs import Progress, Stage
+
+log = structlog.get_logger()
+
+REPORT_SECONDS = 0.5
+LAST_STEPS = 20
+"""The losses and the time of an iteration are means over this many."""
+
+STAGE_BEGINS = {
+    Stage.FETCHING: 0.0,
+    Stage.PREPARING: 0.02,
+    Stage.TRAINING: 0.05,
+    Stage.EVALUATING: 0.75,
+    Stage.PUBLISHING: 0.99,
+}
+"""At which fraction of the job each stage begins."""
+
+
+class Reporter:
+    """Writes into the job's record, at most twice a second. A Redis or a store that is away costs a report, no more."""
+
+    def __init__(self, book: JobBook, images: ImageStore, claim: Claim, preview_seconds: float) -> None:
+        self._book = book
+        self._images = images
+        self._claim = claim
+        self._preview_seconds = preview_seconds
+        self._progress = claim.record.progress or Progress(fraction=0, stage=Stage.PREPARING)
+        self._steps: deque[tuple[float, dict[str, float]]] = deque(maxlen=LAST_STEPS + 1)
+        self._reported = self._previewed = float("-inf")
+        self._pictures: list[bytes] = []
+        self._came_to = self._progress.iteration
+        self._lasts = False
+
+    def stage(self, stage: Stage, detail: str = "") -> bool:
+        """A new stage, said at once; False when the job is no longer this trainer's."""
+        begins = STAGE_BEGINS[stage]
+        return self._say(stage=stage, detail=detail, fraction=begins, seconds_left=None, now=True)
+
+    def fetching(self, done: float, detail: str) -> None:
+        """How much of what is missing has come: a stage that most jobs do not have."""
+        self._say(stage=Stage.FETCHING, detail=detail, fraction=done * STAGE_BEGINS[Stage.PREPARING])
+
+    def within(self, done: float, detail: str = "") -> None:
+        """How much of the stage is done, 0..1."""
+        stage = self._progress.stage
+        ends = [*STAGE_BEGINS.values(), 1.0][list(STAGE_BEGINS).index(stage) + 1]
+        self._say(fraction=STAGE_BEGINS[stage] + done * (ends - STAGE_BEGINS[stage]), detail=detail)
+
+    def iteration(self, iteration: int, iterations: int, losses: dict[str, float]) -> None:
+        """One more iteration is done."""
+        known = {name: value for name, value in losses.items() if math.isfinite(value)}  # a record holds no NaN
+        self._steps.append((time.monotonic(), known))
+        self._progress = self._progress.model_copy(
+            update={"iteration": iteration, "iterations": iterations, "losses": self._mean_losses()}
+        )
+        begins, ends = STAGE_BEGINS[Stage.TRAINING], STAGE_BEGINS[Stage.EVALUATING]
+        fraction = begins + (ends - begins) * iteration / iterations
+        self._say(fraction=fraction, seconds_left=self._seconds_left(iterations - iteration))
+
+    def lasts(self) -> None:
+        """The state has been saved. When it is ahead of what earlier attempts came to, this one was not in vain."""
+        self._lasts = self._progress.iteration > self._came_to
+
+    def preview(self, make: Callable[[], Iterable[bytes]], *, now: bool = False) -> None:
+        """Shows the pictures that ``make`` gives (JPEG), when it is time for them."""
+        if not now and time.monotonic() - self._previewed < self._preview_seconds:
+            return
+        self._previewed = time.monotonic()
+        self._pictures = list(make())
+        self.keep_previews()
+        self._say(now=True)
+
+    def done(self) -> None:
+        """All of it. The last previews are put into the store again, where they stay as long as the job's record."""
+        self.keep_previews()
+        self._say(fraction=1.0, detail="", seconds_left=0.0, now=True)
+
+    def keep_previews(self) -> None:
+        """Puts the last previews into the store (again: it forgets what is old)."""
+        try:
+            refs: tuple[ImageRef, ...] = tuple(map(self._images.put, self._pictures))
+            self._progress = self._progress.model_copy(update={"previews": refs})
+        except AtelierError as error:
+            log.warning("preview lost", job=self._claim.job_id, reason=str(error))
+
+    def _say(self, *, now: bool = False, **changes: object) -> bool:
+        """False when it is known that the claim is lost."""
+        self._progress = self._progress.model_copy(update=changes)
+        if not now and time.monotonic() - self._reported < REPORT_SECONDS:
+            return True
+        self._reported = time.monotonic()
+        try:
+            holds = self._book.progress(self._claim, self._progress, lasts=self._lasts)
+        except AtelierError as error:
+            log.warning("report lost", job=self._claim.job_id, reason=str(error))
+            return True
+        self._lasts = False
+        return holds
+
+    def _mean_losses(self) -> dict[str, float]:
+        names = {name for _, losses in self._steps for name in losses}
+        return {
+            name: round(float(np.mean([losses[name] for _, losses in self._steps if name in losses])), 6)
+            for name in sorted(names)
+        }
+
+    def _seconds_left(self, iterations: int) -> float | None:
+        """Of the whole job: evaluating takes its share of the time, too."""
+        if len(self._steps) < 2:
+            return None
+        each = (self._steps[-1][0] - self._steps[0][0]) / (len(self._steps) - 1)
+        whole = (1 - STAGE_BEGINS[Stage.TRAINING]) / (STAGE_BEGINS[Stage.EVALUATING] - STAGE_BEGINS[Stage.TRAINING])
+        trained = self._progress.iteration + iterations
+        return round(each * (iterations + (whole - 1) * trained), 1)
