@@ -45,8 +45,6 @@ log = structlog.get_logger()
 REDIS_PATIENCE_SECONDS = 20
 REPORT_PATIENCE_SECONDS = 1
 """A training does not wait for a Redis that is away only to say how far it is."""
-STORE_SECONDS = 30
-"""How long a job whose store is out of reach is held before it is put back into the queue."""
 NICENESS = 10
 """On a CPU, training takes what stylizing leaves: a photograph is waited for, a style is not."""
 
@@ -142,8 +140,8 @@ class Trainer:
 
     def _try_again(self, claim: Claim, error: AtelierError) -> None:
         """The store is out of reach. That is not the job's fault, and what was learnt is worth waiting for."""
-        log.warning("job waits for the store", reason=str(error), seconds=STORE_SECONDS)
-        self._stopping.wait(STORE_SECONDS)
+        log.warning("job waits for the store", reason=str(error))
+        self._stopping.wait(self._settings.lost_after_seconds)
         self._book.release(claim, counts=False)
 
     def _given_up(self, claim: Claim, keeping: Keeping) -> None:

@@ -1066,3 +1066,21 @@ def test_a_book_is_kept_over_a_unix_socket(settings: ContractSettings, tmp_path:
         book = JobBook(client, settings)
         claim = claimed(book, book.create(a_job()).id)
         assert book.succeed(claim, RESULT, QUICK)
+
+
+def test_attempts_are_counted_anew_when_progress_lasts(book: JobBook, settings: ContractSettings) -> None:
+    """A training of many hours may lose its trainer more often than three times; only tries in vain are counted."""
+    progress = Progress(fraction=0.5, stage=Stage.TRAINING, iteration=5, iterations=10)
+    job_id = book.create(a_training()).id
+    for _ in range(settings.attempts + 2):
+        claim = claimed(book, job_id)
+        assert book.progress(claim, progress, lasts=True)
+        assert book.get(job_id).attempt == 1
+        assert book.release(claim)
+    for attempt in range(2, settings.attempts + 1):
+        claim = claimed(book, job_id)
+        assert book.progress(claim, progress)
+        assert book.get(job_id).attempt == attempt
+        assert book.release(claim)
+    assert book.claim(job_id) is None
+    assert book.get(job_id).state is JobState.FAILED

@@ -7,7 +7,7 @@ from contract.jobbook import Claim, JobBook, connect
 from contract.jobs import JobState, TrainJob
 from contract.settings import ContractSettings
 from tests.conftest import until
-from trainer.keeping import Keeping
+from trainer.keeping import EXIT_STUCK, Keeping
 
 JOB = TrainJob(name="mine", images=(ImageRef(sha256="0" * 64, bytes=1),))
 
@@ -65,3 +65,15 @@ def test_a_redis_that_is_away_does_not_lose_a_claim(claim: Claim, settings: Cont
     with Keeping(Book(away, settings), claim, 0.01) as keeping:
         until(lambda: len(asked) >= 3, what="it to be tried again")
         assert not keeping.is_lost
+
+
+def test_a_training_that_hangs_ends_its_process(book: JobBook, claim: Claim, settings: ContractSettings) -> None:
+    """So that its supervisor starts another one, which goes on from the state."""
+    ended: list[int] = []
+    keeping = Keeping(book, claim, settings.heartbeat_seconds, hang_seconds=0.5, end_process=ended.append)
+    with keeping:
+        for _ in range(4):
+            keeping.goes_on()
+            assert book.beat(claim)
+        assert ended == []
+        until(lambda: ended == [EXIT_STUCK], what="the end of the process")

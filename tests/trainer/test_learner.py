@@ -479,14 +479,12 @@ def test_what_goes_wrong_ends_the_job_with_its_code(service: Service, work: Work
     assert service.leftovers() == []
 
 
-def test_a_store_out_of_reach_is_tried_again_and_then_said(service: Service, work: Work) -> None:
+def test_a_store_out_of_reach_is_waited_for_and_costs_no_attempt(service: Service, work: Work) -> None:
     trainer = failing(service, StoreUnavailableError("The store does not answer."))
     job_id = service.create()
     obstore.put(service.storage, f"{TRAININGS}{job_id}/state.pt", b"state")
-    states = []
-    for _ in range(service.settings.attempts):
-        assert service.leftovers() == [f"{job_id}/state.pt"], "another attempt goes on with it"
+    for _ in range(service.settings.attempts + 1):
         work(trainer, job_id).result(100)
-        states.append(service.book.get(job_id).state)
-    assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
-    assert failure(service.book.get(job_id)) == ("store-unavailable", "The store does not answer.")
+        record = service.book.get(job_id)
+        assert (record.state, record.attempt) == (JobState.QUEUED, 0)
+        assert service.leftovers() == [f"{job_id}/state.pt"], "another attempt goes on with it"
