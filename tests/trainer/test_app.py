@@ -26,6 +26,9 @@ from tests.trainer.service import Service, base_bank, result_of
 from trainer.app import Trainer
 from trainer.settings import TrainerSettings
 
+ITERATIONS = 80
+"""More than are done before somebody steps in."""
+
 
 @dataclass
 class Process:
@@ -38,6 +41,13 @@ class Process:
     def is_ready(self) -> bool:
         assert self.running.poll() is None, self.log.read_text()
         return Presence(connect(self.service.settings.redis_url, patience_seconds=2), "trainer").names() != []
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Waits, and shows what the trainer has said when it was in vain."""
+        try:
+            until(lambda: self.is_ready() and condition(), 60, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log.read_text()}") from None
 
     def end(self, number: signal.Signals) -> int:
         """How it ended."""
@@ -77,26 +87,22 @@ def service(trainer_settings: TrainerSettings, redis_client: object) -> Service:
     return service
 
 
-def ended(service: Service, job_id: str) -> JobRecord:
-    until(lambda: service.book.get(job_id).state.is_terminal, 100, "the job to end")
-    return service.book.get(job_id)
-
-
 def test_a_trainer_that_is_told_to_stop_hands_its_job_to_the_next(service: Service, start: Start) -> None:
-    job_id = service.queue.submit(service.job(iterations=60)).id
+    job_id = service.queue.submit(service.job(iterations=ITERATIONS)).id
     first = start(service)
-    until(lambda: service.iteration(job_id) >= 2, 60, "some iterations")
+    first.until(lambda: service.iteration(job_id) >= 2, "some iterations")
     assert first.end(signal.SIGTERM) == 0
     assert not Presence(connect(service.settings.redis_url, patience_seconds=2), "trainer").names()
     record, state = service.book.get(job_id), service.saved(job_id)
     assert (record.state, record.attempt) == (JobState.QUEUED, 0)
     assert state is not None
-    assert 2 <= state["iteration"] < 60
+    assert 2 <= state["iteration"] < ITERATIONS
     assert service.styles.versions("mine") == []
 
     second = start(service)
     assert service.queue.reap() == 1, "a ticket is sent again"
-    record = ended(service, job_id)
+    second.until(lambda: service.book.get(job_id).state.is_terminal, "the end of the job")
+    record = service.book.get(job_id)
     assert record.state is JobState.SUCCEEDED, second.log.read_text()
     assert record.attempt == 1
     assert goes_on_at(second) == state["iteration"]
@@ -116,11 +122,11 @@ def assert_is_of_use(service: Service, record: JobRecord) -> None:
     result = result_of(record)
     assert (str(result.style), result.status) == ("mine@1", StyleStatus.PUBLISHED)
     assert record.progress is not None
-    assert (record.progress.stage, record.progress.iteration) == (Stage.PUBLISHING, 60)
+    assert (record.progress.stage, record.progress.iteration) == (Stage.PUBLISHING, ITERATIONS)
     assert [decoded(service.images.open(ref)).size for ref in record.progress.previews] == [(32, 32)]
     card = service.styles.get("mine")
     assert card.training is not None
-    assert card.training.iterations == 60
+    assert card.training.iterations == ITERATIONS
     trunk = service.styles.read_trunk(card.trunk)
     assert card.trunk == service.base.trunk
     assert content_row(trunk) is not None
@@ -130,9 +136,9 @@ def assert_is_of_use(service: Service, record: JobRecord) -> None:
 
 
 def test_a_job_whose_trainer_is_killed_is_finished_by_the_next(service: Service, start: Start) -> None:
-    job_id = service.queue.submit(service.job(iterations=60)).id
+    job_id = service.queue.submit(service.job(iterations=ITERATIONS)).id
     first = start(service)
-    until(lambda: service.saved(job_id) is not None, 60, "a state")
+    first.until(lambda: service.saved(job_id) is not None, "a state")
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
     state = service.saved(job_id)
     assert state is not None

@@ -165,6 +165,9 @@ def test_a_style_that_makes_one_of_the_photographs_flat_has_a_shortcoming() -> N
     flat = CONTENTS.clone()
     flat[1] = 0.5 + 0.01 * (flat[1] - flat[1].mean())
     assert shortcoming(evaluation_of(GOOD), flat) == "It turns photographs into a single colour."
+    orange = torch.tensor([1.0, 0.5, 0.0])[:, None, None].expand_as(flat[1])
+    flat[1] = orange + 0.01 * (flat[1] - flat[1].mean())
+    assert shortcoming(evaluation_of(GOOD), flat) == "It turns photographs into a single colour."
 
 
 @pytest.mark.parametrize(("style", "learnt"), [(0.59, True), (0.61, False), (1.5, False)])
