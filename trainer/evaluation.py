@@ -54,7 +54,7 @@ def optimised(
     clamped to 0..1, and says whether to go on.
     """
     target = loss.content_target(content[None])
-    picture = content[None].clone().requires_grad_()
+    picture = content[None].clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS(
         [picture],
         max_iter=1,

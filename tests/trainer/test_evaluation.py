@@ -195,3 +195,11 @@ def test_a_loss_with_other_weights_gives_other_totals_and_the_same_style(shallow
     one, other = (scores(loss, CONTENTS, CONTENTS, 1) for loss in (shallow_loss, heavy))
     assert other.style == one.style
     assert other.total == pytest.approx(10 * one.total, rel=1e-4)
+
+
+def test_a_picture_of_any_memory_layout_can_be_optimised(shallow_loss: PerceptualLoss) -> None:
+    """Pixels come from files as H,W,3, and L-BFGS asks for flat gradients."""
+    content = CONTENTS[0]
+    as_decoded = content.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert not as_decoded.is_contiguous()
+    assert torch.allclose(optimised(shallow_loss, as_decoded, 1, 2), optimised(shallow_loss, content, 1, 2), atol=1e-4)
