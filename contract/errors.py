@@ -37,6 +37,7 @@
     │   ├── JobTimeoutError            longer than a job may take
     │   ├── JobCanceledError           somebody canceled it
     │   ├── OutOfMemoryError           the picture does not fit into memory
+    │   ├── ScratchFullError           the worker's disk is too full for a picture of this size
     │   ├── TrainingDivergedError      the losses grew instead of falling
     │   ├── TrainingDataError          descriptor weights or photographs are missing
     │   ├── ImageLostError             the uploaded picture is no longer in the store
@@ -249,6 +250,11 @@ class JobCanceledError(JobError):
 class OutOfMemoryError(JobError):
     code = "out-of-memory"
     title = "The picture does not fit into memory"
+
+
+class ScratchFullError(JobError):
+    code = "scratch-full"
+    title = "The picture does not fit onto the worker's disk"
 
 
 class TrainingDivergedError(JobError):

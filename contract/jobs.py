@@ -112,7 +112,9 @@ class TrainJob(Message):
 
 
 class Stage(StrEnum):
-    """What a trainer is doing, in this order."""
+    """What a worker does with a large picture; or what a trainer is doing, in this order."""
+
+    STYLIZING = "stylizing"
 
     FETCHING = "fetching"
     PREPARING = "preparing"
@@ -122,7 +124,7 @@ class Stage(StrEnum):
 
 
 class Progress(Message):
-    """How far a training is."""
+    """How far a training is, or the stylizing of a large picture."""
 
     fraction: float = Field(ge=0, le=1)
     """Of the whole job."""

@@ -22,6 +22,7 @@ SRGB = ImageCms.createProfile("sRGB")
 SRGB_NAMES = {"sRGB", "sRGB IEC61966-2.1", "sRGB built-in", "GIMP built-in sRGB"}
 """Profiles that are sRGB itself; others of a similar name are not (Krita's sRGB-elle-V2-g10 is linear)."""
 WHITE = 255
+STRIP_ROWS = 256
 
 ORIENTATION = 0x0112
 TURNS = {
@@ -69,7 +70,13 @@ def decode(data: bytes, *, long_side: int | None, max_pixels: int) -> Picture:
     if size != rgb.size:
         rgb = rgb.resize(size, Image.Resampling.LANCZOS)
         alpha = alpha.resize(size, Image.Resampling.LANCZOS) if alpha else None
-    return Picture(np.array(rgb), np.array(alpha) if alpha else None)
+    return Picture(_pixels(rgb), np.array(alpha) if alpha else None)
+
+
+def pixel_count(data: bytes) -> int:
+    """How many pixels a file says that it has; it is not decoded. Raises UnsupportedImageError, BrokenImageError."""
+    with _decoding(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.width * image.height
 
 
 def encode(picture: Picture, media_type: MediaType, quality: int) -> bytes:
@@ -95,6 +102,15 @@ def encode(picture: Picture, media_type: MediaType, quality: int) -> bytes:
         case MediaType.AVIF:
             image.save(out, "AVIF", quality=quality, speed=8)
     return out.getvalue()
+
+
+def _pixels(rgb: Image.Image) -> Pixels:
+    """Copied in strips: of what it is asked for, Pillow makes a copy of its own first."""
+    pixels = np.empty((rgb.height, rgb.width, 3), np.uint8)
+    for top in range(0, rgb.height, STRIP_ROWS):
+        strip = pixels[top : top + STRIP_ROWS]
+        strip[:] = np.asarray(rgb.crop((0, top, rgb.width, top + len(strip))))
+    return pixels
 
 
 @contextmanager
@@ -159,7 +175,7 @@ def _to_srgb(colours: Image.Image, icc_profile: bytes | None) -> Image.Image:
                     return converted
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass
-    return colours.convert("RGB")
+    return colours if colours.mode == "RGB" else colours.convert("RGB")
 
 
 def _on_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:

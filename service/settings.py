@@ -16,10 +16,10 @@ class ServiceSettings(ContractSettings):
     """Uploads that may come in at once; one more is answered 503. Each may hold ``max_body_megabytes`` of memory."""
     max_upload_megapixels: float = Field(default=50.0, gt=0)
     """The largest picture that is taken, to be decoded."""
-    max_megapixels: float = Field(default=16.0, gt=0)
+    max_megapixels: float = Field(default=50.0, gt=0)
     """The largest result. A larger photograph is scaled down to it."""
     max_side: int = Field(default=16_383, ge=16)
-    """The longest side of a picture, in and out, in pixels (WebP ends at 16,383)."""
+    """The longest side of a picture, in and out, in pixels. WebP ends at 16,383 in any case, JPEG at 65,500."""
     upload_idle_seconds: float = Field(default=15, gt=0)
     """How long an upload may pause."""
     upload_total_seconds: float = Field(default=120, gt=0)

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Generator as Steps
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -23,6 +25,9 @@ from generator.network import Generator, GeneratorConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 START_SECONDS = 90
+
+Yielded = TypeVar("Yielded")
+Returned = TypeVar("Returned")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -45,6 +50,16 @@ def until(condition: Callable[[], bool], seconds: float = 30, what: str = "it") 
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} seconds for {what}"
         time.sleep(0.02)
+
+
+def run_to_end(steps: "Steps[Yielded, None, Returned]") -> "tuple[Returned, list[Yielded]]":
+    """What a generator function returns, and what it has yielded on the way."""
+    yielded: list[Yielded] = []
+    while True:
+        try:
+            yielded.append(next(steps))
+        except StopIteration as done:
+            return done.value, yielded
 
 
 def free_port() -> int:
@@ -141,6 +156,7 @@ class Stack:
             "ATELIER_REDIS_URL": redis_url,
             "ATELIER_PORT": str(port),
             "ATELIER_BUILTIN_STYLES": str(self.folder / "no-builtin-styles"),
+            "ATELIER_ENGINE": "torch",  # measuring the others takes seconds at each start
             **environment,
         }
         self.run("gateway", "service.app")

@@ -33,7 +33,7 @@ from contract.queue import LONE_WORKER, TRAIN_QUEUE, TRAIN_TASK, celery_app, on_
 from contract.settings import load
 from contract.storage import open_storage, store_errors
 from contract.styles import StyleStore
-from generator.devices import choose_device, is_out_of_memory
+from generator.devices import choose_device, is_out_of_memory, reuse_freed_memory
 from trainer.keeping import Keeping
 from trainer.learner import TRAININGS, Learner, StoppedError
 from trainer.reporter import Reporter
@@ -202,6 +202,7 @@ def create_app(settings: TrainerSettings, trainer: Trainer) -> Celery:
 
 def main() -> None:
     configure_logs("trainer")
+    reuse_freed_memory()
     try:
         settings = load(TrainerSettings)
         trainer = Trainer(settings)

@@ -23,7 +23,7 @@ from contract.errors import AtelierError, CheckpointError, SettingsError
 from contract.settings import load as load_settings
 from contract.storage import open_storage
 from generator.checkpoint import CONTENT_ROW, Checkpoint
-from generator.devices import choose_device
+from generator.devices import choose_device, reuse_freed_memory
 from generator.network import Architecture, GeneratorConfig, Norm
 from generator.pixels import to_tensor
 from trainer.content import Photographs, load, longer_side
@@ -225,6 +225,7 @@ def _needed(path: Path | None, what: str, option: str, variable: str) -> Path:
 
 
 if __name__ == "__main__":
+    reuse_freed_memory()
     try:
         app()
     except AtelierError as error:

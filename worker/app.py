@@ -31,11 +31,12 @@ from contract.presence import Presence, process_name
 from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app, on_progress
 from contract.settings import load
 from contract.storage import open_storage
-from contract.styles import StyleSource, StyleStore
-from generator.checkpoint import style_vector
-from generator.devices import choose_device
+from contract.styles import StyleCard, StyleSource, StyleStore
+from generator.checkpoint import Checkpoint, style_vector
+from generator.devices import choose_device, reuse_freed_memory
 from worker.batcher import Batcher
-from worker.engine import TorchEngine, TrunkCache
+from worker.choice import Probe, choose
+from worker.engine import Engine, NetworkCache
 from worker.heartbeat import Heartbeat, Keeping
 from worker.isolation import Isolation
 from worker.settings import WorkerSettings
@@ -45,6 +46,8 @@ log = structlog.get_logger()
 
 REDIS_PATIENCE_SECONDS = 20
 WARM_UP_SIDE = 64
+TILE_SIDE = 768
+"""Of the tiles of large pictures, in pixels."""
 
 
 class Worker:
@@ -68,18 +71,39 @@ class Worker:
             lost_after_seconds=settings.lost_after_seconds,
             job_seconds=settings.job_seconds,
         )
-        trunks = TrunkCache(self.styles.read_trunk, device, settings.trunk_cache_megabytes * 2**20)
-        self.batcher = Batcher(TorchEngine(trunks, device), round(settings.batch_megapixels * 1e6))
+        build = choose(device, settings.engine, settings.precision, settings.engine_cache, self._probe)
+        settings.scratch_folder.mkdir(parents=True, exist_ok=True)
+        engine = Engine(
+            NetworkCache(self.styles.read_trunk, build, settings.trunk_cache_megabytes * 2**20),
+            tile_above_pixels=round(settings.tile_above_megapixels * 1e6),
+            tile_side=TILE_SIDE,
+            scratch=settings.scratch_folder,
+        )
+        self.batcher = Batcher(engine, round(settings.batch_megapixels * 1e6))
         self.stylizer = Stylizer(
             ImageStore(storage), self.styles, self.batcher, max_pixels=round(settings.max_upload_megapixels * 1e6)
         )
         self.isolation = Isolation()
         log.info("worker starts", worker=self.name, device=str(device))
 
+    def _probe(self) -> Probe:
+        """A built-in style to choose the engine by."""
+        for card in self._builtin_by_trunk():
+            try:
+                generator = Checkpoint.from_bytes(self.styles.read_trunk(card.trunk)).generator()
+                return Probe(generator, style_vector(self.styles.vector(card)))
+            except AtelierError as error:
+                log.error("built-in style cannot be read", style=str(card.ref), reason=str(error))  # noqa: TRY400
+        return Probe.random()
+
+    def _builtin_by_trunk(self) -> list[StyleCard]:
+        """One of the built-in styles for each trunk."""
+        return list({card.trunk: card for card in self.styles.cards() if card.source is StyleSource.BUILTIN}.values())
+
     def warm_up(self) -> None:
         """Runs each built-in generator once, then says that this worker is ready."""
         picture = np.zeros((WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8)
-        for card in {card.trunk: card for card in self.styles.cards() if card.source is StyleSource.BUILTIN}.values():
+        for card in self._builtin_by_trunk():
             try:
                 self.batcher.submit(card.trunk, picture, style_vector(self.styles.vector(card))).result()
             except AtelierError as error:  # the other styles can be served all the same
@@ -171,6 +195,7 @@ def create_app(settings: WorkerSettings, worker: Worker) -> Celery:
 
 def main() -> None:
     configure_logs("worker")
+    reuse_freed_memory()
     try:
         settings = load(WorkerSettings)
         worker = Worker(settings)

@@ -1,72 +1,105 @@
-"""The engine: generators in memory, and what runs them. Called from one thread only, the batcher's."""
+"""The engine: networks in memory, and what runs them. Called from one thread only, the batcher's."""
 
+import errno
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from collections.abc import Generator as Steps
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from contract.errors import OutOfMemoryError
+from contract.errors import OutOfMemoryError, ScratchFullError
 from generator.checkpoint import Checkpoint
 from generator.devices import is_out_of_memory
 from generator.network import Generator
 from generator.pixels import Pixels, to_pixels, to_tensor
+from worker.networks import Network
+from worker.steps import has_steps
+from worker.tiles import stylized_in_tiles
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+BuildNetwork = Callable[[Generator], Network]
 
 
-class TrunkCache:
-    """Generators by the hash of their trunk; those used longest ago leave when the bytes run out."""
+class NetworkCache:
+    """Networks by the hash of their trunk; those used longest ago leave when the bytes run out."""
 
-    def __init__(self, read: Callable[[str], bytes], device: torch.device, limit_bytes: int) -> None:
+    def __init__(self, read: Callable[[str], bytes], build: BuildNetwork, limit_bytes: int) -> None:
         self._read = read
-        self._device = device
+        self._build = build
         self._limit_bytes = limit_bytes
-        self._generators: OrderedDict[str, Generator] = OrderedDict()
+        self._networks: OrderedDict[str, Network] = OrderedDict()
 
-    def get(self, trunk: str) -> Generator:
-        """The generator of a trunk. Raises CheckpointError, StyleNotFoundError, StoreUnavailableError."""
-        if trunk not in self._generators:
-            self._generators[trunk] = Checkpoint.from_bytes(self._read(trunk)).generator().to(self._device)
+    def get(self, trunk: str) -> Network:
+        """The network of a trunk. Raises CheckpointError, StyleNotFoundError, StoreUnavailableError."""
+        if trunk not in self._networks:
+            self._networks[trunk] = self._build(Checkpoint.from_bytes(self._read(trunk)).generator())
             self._evict()
-        self._generators.move_to_end(trunk)
-        return self._generators[trunk]
+        self._networks.move_to_end(trunk)
+        return self._networks[trunk]
 
     def __contains__(self, trunk: str) -> bool:
-        return trunk in self._generators
+        return trunk in self._networks
 
     def _evict(self) -> None:
         """The newest one stays, even when it is larger than the limit by itself."""
-        while len(self._generators) > 1 and sum(map(_bytes, self._generators.values())) > self._limit_bytes:
-            self._generators.popitem(last=False)
+        while len(self._networks) > 1 and sum(n.nbytes for n in self._networks.values()) > self._limit_bytes:
+            self._networks.popitem(last=False)
 
 
-def _bytes(generator: Generator) -> int:
-    return sum(tensor.nbytes for tensor in generator.state_dict().values())
+class Engine:
+    """Runs networks: pictures of ordinary size whole, in batches, and large ones one by one in tiles."""
 
+    def __init__(self, networks: NetworkCache, *, tile_above_pixels: int, tile_side: int, scratch: Path) -> None:
+        self._networks = networks
+        self._tile_above_pixels = tile_above_pixels
+        self._tile_side = tile_side
+        self._scratch = scratch
 
-class TorchEngine:
-    """Runs generators with PyTorch in float32, on the CPU or on CUDA."""
-
-    def __init__(self, trunks: TrunkCache, device: torch.device) -> None:
-        self._trunks = trunks
-        self._device = device
-
-    @torch.inference_mode()
     def stylize(self, trunk: str, contents: Sequence[Pixels], styles: Sequence[Tensor]) -> list[Pixels]:
         """One pass over pictures of one size, each with its own style vector [S].
 
-        Raises OutOfMemoryError when they do not fit into memory, and whatever ``TrunkCache.get`` raises.
+        Raises OutOfMemoryError when they do not fit into memory, and whatever ``NetworkCache.get`` raises.
         """
         try:
-            generator = self._trunks.get(trunk)
-            content = torch.stack([to_tensor(pixels) for pixels in contents]).to(self._device)  # B,3,H,W
-            stylized = generator(content, torch.stack(list(styles)).to(self._device))
-            return [to_pixels(picture) for picture in stylized]
+            network = self._networks.get(trunk)
+            content = torch.stack([to_tensor(pixels) for pixels in contents])  # B,3,H,W
+            return [to_pixels(picture) for picture in network.stylize(content, torch.stack(list(styles)))]
         except (MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):
-                raise _out_of_memory(contents) from error
+                raise _out_of_memory(contents[0]) from error
+            raise
+
+    def is_large(self, content: Pixels) -> bool:
+        """Whether a picture is not to be stylized whole."""
+        height, width = content.shape[:2]
+        return bool(height * width > self._tile_above_pixels)
+
+    def stylize_in_tiles(self, trunk: str, content: Pixels, style: Tensor) -> Steps[float, None, Pixels]:
+        """The same picture in bounded memory; yields after each tile how much of it is done.
+
+        Networks that cannot be tiled run whole. Raises OutOfMemoryError, ScratchFullError, and whatever
+        ``NetworkCache.get`` raises.
+        """
+        network = self._networks.get(trunk)
+        if not has_steps(network.generator.config):
+            return self.stylize(trunk, [content], [style])[0]
+        try:
+            return (yield from stylized_in_tiles(network, content, style, side=self._tile_side, folder=self._scratch))
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise _out_of_memory(content) from error
+            raise
+        except OSError as error:
+            if error.errno in FULL:
+                raise ScratchFullError(
+                    "The worker's disk has no room for the maps of a picture of this size: try a smaller size."
+                ) from error
             raise
 
 
-def _out_of_memory(contents: Sequence[Pixels]) -> OutOfMemoryError:
-    height, width = contents[0].shape[:2]
+def _out_of_memory(content: Pixels) -> OutOfMemoryError:
+    height, width = content.shape[:2]
     return OutOfMemoryError(f"A picture of {width}×{height} does not fit into memory here: try a smaller size.")

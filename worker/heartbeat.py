@@ -10,7 +10,7 @@ import structlog
 
 from contract.errors import AtelierError, JobTimeoutError, QueueUnavailableError
 from contract.jobbook import Claim, JobBook
-from contract.jobs import Timings
+from contract.jobs import Progress, Stage, Timings
 from contract.presence import Presence
 
 log = structlog.get_logger()
@@ -25,6 +25,8 @@ class Keeping:
         self.claim = claim
         self._lost = threading.Event()
         self._works_since: float | None = time.monotonic()
+        self._fraction = 0.0
+        self._told = 0.0
 
     def holds(self) -> bool:
         """Whether the work is still wanted: not canceled, not taken over by another worker."""
@@ -41,8 +43,20 @@ class Keeping:
         """Its turn has come, and its time begins."""
         self._works_since = time.monotonic()
 
+    def progressed(self, fraction: float) -> None:
+        """So much is done, 0..1, and the time for the rest begins anew."""
+        self._fraction = fraction
+        self.works()
+
+    def news(self) -> Progress | None:
+        """How far it is, if that has changed since it was last asked for."""
+        if self._fraction == self._told:
+            return None
+        self._told = self._fraction
+        return Progress(fraction=self._told, stage=Stage.STYLIZING)
+
     def seconds(self) -> float:
-        """How long it has been working without a pause."""
+        """How long it has been working without a pause, and without a sign of progress."""
         since = self._works_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -125,6 +139,8 @@ class Heartbeat:
                 self._give_up(keeping)
             elif not self._book.beat(keeping.claim):
                 keeping.lose()
+            elif news := keeping.news():
+                self._book.progress(keeping.claim, news)
 
     def _announce(self) -> None:
         silent = time.monotonic() - self._consumer_seen

@@ -15,9 +15,10 @@ from contract.images import ImageStore
 from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.styles import StyleCard, StyleRef, StyleStore
 from generator.checkpoint import content_row, style_vector
-from generator.pictures import Picture, decode, encode
+from generator.pictures import Picture, decode, encode, pixel_count
 from worker.batcher import Batcher
 from worker.colours import with_colours_of
+from worker.memory import PixelBudget
 
 VECTOR_CACHE = 4096
 """Style vectors in memory: 13 kB each for the full-width network."""
@@ -49,6 +50,7 @@ class Attempt(Protocol):
     def holds(self) -> bool: ...
     def waits(self) -> None: ...
     def works(self) -> None: ...
+    def progressed(self, fraction: float) -> None: ...
 
 
 class Stylizer:
@@ -59,6 +61,7 @@ class Stylizer:
         self._styles = styles
         self._batcher = batcher
         self._max_pixels = max_pixels
+        self._memory = PixelBudget(max_pixels)
         self._style = lru_cache(maxsize=VECTOR_CACHE)(self._load_style)
         self._content_row = lru_cache(maxsize=TRUNK_CACHE)(self._load_content_row)
 
@@ -67,15 +70,21 @@ class Stylizer:
 
         Raises AtelierError for what can go wrong with the job, CancelledError when the attempt holds no more.
         """
-        with watch.measure("decode_seconds"):
-            content = decode(self._open(job), long_side=job.size, max_pixels=self._max_pixels)
-            trunk, vector = self._blend(job)
+        trunk, vector = self._blend(job)
+        data = self._open(job)
         attempt.waits()
-        stylized = self._batcher.submit(trunk, content.pixels, vector, attempt.holds, attempt.works).result()
-        watch.seconds["compute_seconds"] = round(stylized.compute_seconds, 6)
-        with watch.measure("encode_seconds"):
-            pixels = with_colours_of(content.pixels, stylized.pixels) if job.preserve_color else stylized.pixels
-            image = self._images.put(encode(Picture(pixels, content.alpha), job.media_type, job.quality))
+        with self._memory.reserved(pixel_count(data), attempt.holds):
+            attempt.works()
+            with watch.measure("decode_seconds"):
+                content = decode(data, long_side=job.size, max_pixels=self._max_pixels)
+            attempt.waits()
+            stylized = self._batcher.submit(
+                trunk, content.pixels, vector, attempt.holds, attempt.works, attempt.progressed
+            ).result()
+            watch.seconds["compute_seconds"] = round(stylized.compute_seconds, 6)
+            with watch.measure("encode_seconds"):
+                pixels = with_colours_of(content.pixels, stylized.pixels) if job.preserve_color else stylized.pixels
+                image = self._images.put(encode(Picture(pixels, content.alpha), job.media_type, job.quality))
         height, width = pixels.shape[:2]
         return StylizeResult(
             media_type=job.media_type, width=width, height=height, bytes=image.bytes, sha256=image.sha256

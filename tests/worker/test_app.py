@@ -23,7 +23,7 @@ from worker.stylizer import Attempt, Stopwatch
 @pytest.fixture
 def worker(settings: ContractSettings, styles: StyleStore, redis_client: object) -> Iterator[Worker]:
     publish_tiny(styles, "tiny")
-    worker = Worker(WorkerSettings(**settings.model_dump()))
+    worker = Worker(WorkerSettings(**settings.model_dump(), engine="torch"))
     yield worker
     worker.close()
 
@@ -179,7 +179,7 @@ def test_warming_up_passes_by_a_built_in_style_that_is_damaged(
             name=name, source=StyleSource.BUILTIN, architecture="residual", norm="instance", width=bank.config.width
         )
         builtin.publish(draft, trunk, vector_of(bank, "good"))
-    worker = Worker(WorkerSettings(**settings.model_dump()))
+    worker = Worker(WorkerSettings(**settings.model_dump(), engine="torch"))
     try:
         worker.warm_up()
         assert {card.name for card in worker.styles.cards()} == {"good", "damaged"}

@@ -3,6 +3,7 @@
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Steps
 from concurrent.futures import CancelledError, Future
 
 import numpy as np
@@ -17,6 +18,8 @@ from worker.batcher import Batcher, Stylized
 
 SECONDS = 10
 STYLE = torch.zeros(1)
+LARGE = 100
+TILES = 5
 
 
 class Fake:
@@ -24,15 +27,32 @@ class Fake:
 
     def __init__(self) -> None:
         self.passes: list[tuple[str, int]] = []
+        self.closed: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
         self.fail: Callable[[int], None] = lambda _: None
+        self.fail_tile: Callable[[int], None] = lambda _: None
 
     def stylize(self, trunk: str, contents: Sequence[Pixels], styles: Sequence[Tensor]) -> list[Pixels]:
         self.passes.append((trunk, len(contents)))
         assert self.gate.wait(SECONDS)
         self.fail(len(contents))
         return [content + np.uint8(style.item()) for content, style in zip(contents, styles, strict=True)]
+
+    def is_large(self, content: Pixels) -> bool:
+        return len(content) >= LARGE
+
+    def stylize_in_tiles(self, trunk: str, content: Pixels, style: Tensor) -> Steps[float, None, Pixels]:
+        """As ``stylize``; every tile is noted as a pass over no picture."""
+        try:
+            for tile in range(1, TILES + 1):
+                self.passes.append((trunk, 0))
+                assert self.gate.wait(SECONDS)
+                self.fail_tile(tile)
+                yield tile / TILES
+            return content + np.uint8(style.item())
+        finally:
+            self.closed.append(trunk)
 
 
 @pytest.fixture
@@ -133,12 +153,23 @@ def test_out_of_memory_halves_the_batch_until_it_fits(batcher: Batcher, engine: 
     assert [count for _, count in engine.passes[1:]] == [4, 2, 1, 1, 2, 1, 1]
 
 
-def test_a_picture_that_does_not_fit_alone_fails_alone(batcher: Batcher, engine: Fake) -> None:
+def test_a_picture_that_does_not_fit_alone_is_made_in_tiles(batcher: Batcher, engine: Fake) -> None:
     def never(count: int) -> None:
         raise OutOfMemoryError("too large")
 
     answers = held(batcher, engine, 2)
     engine.fail = never
+    levels = [int(answer.pixels[0, 0, 0]) for answer in released(engine, answers)[1:]]
+    assert levels == [0, 1]
+    assert engine.passes.count(("trunk", 0)) == 2 * TILES
+
+
+def test_a_picture_that_does_not_fit_in_tiles_fails_alone(batcher: Batcher, engine: Fake) -> None:
+    def never(count: int) -> None:
+        raise OutOfMemoryError("too large")
+
+    answers = held(batcher, engine, 2)
+    engine.fail = engine.fail_tile = never
     engine.gate.set()
     for answer in answers:
         with pytest.raises(OutOfMemoryError):
@@ -219,3 +250,70 @@ def test_closing_finishes_the_pass_that_runs_and_cancels_what_waits(batcher: Bat
 def test_after_closing_requests_are_cancelled(batcher: Batcher) -> None:
     batcher.close()
     assert batcher.submit("trunk", picture(), STYLE).cancelled()
+
+
+def large(level: int = 0) -> Pixels:
+    return picture(level, height=LARGE)
+
+
+def test_a_large_picture_is_made_in_tiles_and_says_how_far_it_is(batcher: Batcher, engine: Fake) -> None:
+    heard: list[float] = []
+    answer = batcher.submit("trunk", large(7), STYLE, progressed=heard.append).result(SECONDS)
+    assert (answer.pixels == 7).all()
+    assert engine.passes == [("trunk", 0)] * TILES
+    assert heard == [tile / TILES for tile in range(1, TILES + 1)]
+
+
+def test_others_have_their_turn_between_the_tiles_of_a_large_picture(batcher: Batcher, engine: Fake) -> None:
+    engine.gate.clear()
+    answers = [batcher.submit("large", large(), STYLE)]
+    until(lambda: len(engine.passes) == 1, SECONDS, "the first tile")
+    answers += [batcher.submit(trunk, picture(), STYLE) for trunk in ("a", "b")]
+    released(engine, answers)
+    assert engine.passes == [("large", 0), ("a", 1), ("large", 0), ("b", 1), *[("large", 0)] * (TILES - 2)]
+
+
+def test_large_pictures_are_made_one_after_the_other(batcher: Batcher, engine: Fake) -> None:
+    engine.gate.clear()
+    released(engine, [batcher.submit(trunk, large(), STYLE) for trunk in ("a", "b")])
+    assert engine.passes == [("a", 0)] * TILES + [("b", 0)] * TILES
+
+
+def test_a_large_picture_that_nobody_wants_any_more_ends_between_two_tiles(batcher: Batcher, engine: Fake) -> None:
+    unwanted = batcher.submit("trunk", large(), STYLE, wanted=lambda: len(engine.passes) < 2)
+    with pytest.raises(CancelledError):
+        unwanted.result(SECONDS)
+    assert engine.passes == [("trunk", 0)] * 2
+    assert engine.closed == ["trunk"]
+
+
+def test_a_large_picture_is_taken_once(batcher: Batcher, engine: Fake) -> None:
+    taken: list[int] = []
+    batcher.submit("trunk", large(), STYLE, taken=lambda: taken.append(len(engine.passes))).result(SECONDS)
+    assert taken == [0]
+
+
+def test_a_tile_that_fails_fails_its_picture_alone(batcher: Batcher, engine: Fake) -> None:
+    def third(tile: int) -> None:
+        if tile == 3:
+            raise CheckpointError("damaged")
+
+    engine.fail_tile = third
+    with pytest.raises(CheckpointError):
+        batcher.submit("trunk", large(), STYLE).result(SECONDS)
+    engine.fail_tile = lambda _: None
+    assert (batcher.submit("trunk", large(9), STYLE).result(SECONDS).pixels == 9).all()
+
+
+def test_closing_cancels_a_large_picture_between_two_tiles(batcher: Batcher, engine: Fake) -> None:
+    engine.gate.clear()
+    answers = [batcher.submit("trunk", large(), STYLE) for _ in range(2)]
+    until(lambda: len(engine.passes) == 1, SECONDS, "the first tile")
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    until(lambda: batcher.submit("late", picture(), STYLE).cancelled(), SECONDS, "the batcher to close")
+    engine.gate.set()
+    closing.join(SECONDS)
+    assert [answer.cancelled() for answer in answers] == [True, True]
+    assert len(engine.passes) == 1
+    assert engine.closed == ["trunk"]

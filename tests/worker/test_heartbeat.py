@@ -9,7 +9,7 @@ from redis import Redis
 
 from contract.images import ImageRef, MediaType
 from contract.jobbook import Claim, JobBook
-from contract.jobs import JobState, StyleShare, StylizeJob
+from contract.jobs import JobState, Stage, StyleShare, StylizeJob
 from contract.presence import Presence
 from contract.settings import ContractSettings
 from contract.styles import StyleRef
@@ -192,3 +192,22 @@ def test_time_in_which_others_are_served_does_not_count(
             keeping.works()
             until(lambda: bool(codes), 10, "the end of the process")
     assert state(book, patient) is JobState.FAILED
+
+
+def test_progress_is_written_down_with_the_next_beat_and_begins_the_time_anew(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
+    codes: list[int] = []
+    with beating(book, presence, settings, job_seconds=1.0, end_process=codes.append) as heartbeat:
+        claim = claimed(book)
+        with heartbeat.keep(claim) as keeping:
+            started = time.monotonic()
+            while time.monotonic() - started < 2:
+                keeping.progressed((time.monotonic() - started) / 4)
+                time.sleep(0.05)
+            assert codes == []
+            progress = book.get(claim.job_id).progress
+            assert progress is not None
+            assert progress.stage is Stage.STYLIZING
+            assert 0 < progress.fraction <= 0.5
+            until(lambda: bool(codes), 10, "the end of a job that stands still")

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from generator.pixels import Pixels, to_pixels, to_tensor
 from tests.conftest import publish_tiny, tiny_bank
 from worker.batcher import Batcher
 from worker.colours import with_colours_of
-from worker.engine import TorchEngine, TrunkCache
+from worker.engine import Engine, NetworkCache
+from worker.networks import TorchNetwork
 from worker.stylizer import Stopwatch, Stylizer
 
 MAX_PIXELS = 100_000
+TILE_ABOVE = 20_000
 TINY = StyleRef(name="tiny", version=1)
 
 
@@ -35,10 +38,10 @@ def images(settings: ContractSettings) -> ImageStore:
 
 
 @pytest.fixture
-def stylizer(images: ImageStore, styles: StyleStore) -> Iterator[Stylizer]:
+def stylizer(images: ImageStore, styles: StyleStore, tmp_path: Path) -> Iterator[Stylizer]:
     publish_tiny(styles, "tiny", seed=1)
-    cpu = torch.device("cpu")
-    batcher = Batcher(TorchEngine(TrunkCache(styles.read_trunk, cpu, 2**30), cpu), 10**6)
+    networks = NetworkCache(styles.read_trunk, lambda generator: TorchNetwork(generator, torch.device("cpu")), 2**30)
+    batcher = Batcher(Engine(networks, tile_above_pixels=TILE_ABOVE, tile_side=64, scratch=tmp_path), 10**6)
     yield Stylizer(images, styles, batcher, max_pixels=MAX_PIXELS)
     batcher.close()
 
@@ -100,6 +103,7 @@ class Keeping:
     def __init__(self, *, wanted: bool = True) -> None:
         self.wanted = wanted
         self.turns: list[str] = []
+        self.fractions: list[float] = []
 
     def holds(self) -> bool:
         return self.wanted
@@ -109,6 +113,9 @@ class Keeping:
 
     def works(self) -> None:
         self.turns.append("works")
+
+    def progressed(self, fraction: float) -> None:
+        self.fractions.append(fraction)
 
 
 def test_a_job_makes_the_picture_that_its_generator_makes(stylizer: Stylizer, images: ImageStore) -> None:
@@ -192,7 +199,18 @@ def test_a_job_says_when_it_waits_for_the_engine_and_when_its_turn_has_come(
 ) -> None:
     keeping = Keeping()
     stylizer.stylize(job(images.put(photograph())), Stopwatch(), keeping)
-    assert keeping.turns == ["waits", "works"]
+    assert keeping.turns == ["waits", "works", "waits", "works"]
+
+
+def test_a_large_picture_is_the_same_and_its_progress_is_told(stylizer: Stylizer, images: ImageStore) -> None:
+    keeping = Keeping()
+    content = photograph(150, 140)
+    bank = tiny_bank("tiny", seed=1)
+    result = stylizer.stylize(job(images.put(content)), Stopwatch(), keeping)
+    pixels = np.array(Image.open(io.BytesIO(images.open(ImageRef(sha256=result.sha256, bytes=result.bytes)))))
+    assert np.abs(pixels.astype(int) - drawn(bank, content, bank.styles[0])).max() <= 1
+    assert keeping.fractions == sorted(keeping.fractions)
+    assert keeping.fractions[-1] == pytest.approx(1)
 
 
 # --- Blends, strength, colours ---

@@ -1,0 +1,116 @@
+"""The choice of an engine, by measurement."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from contract.errors import SettingsError
+from generator.network import Generator, GeneratorConfig
+from tests.conftest import tiny_bank
+from worker import choice
+from worker.choice import Candidate, Probe, choose
+from worker.networks import GraphNetwork, TorchNetwork
+
+CPU = torch.device("cpu")
+BANK = tiny_bank("one", width=8)
+
+
+def probe() -> Probe:
+    return Probe(BANK.generator(), BANK.styles[0])
+
+
+def no_probe() -> Probe:
+    raise AssertionError("nothing is to be measured")
+
+
+def build(engine: str, cache: Path, precision: str = "") -> object:
+    return choose(CPU, engine, precision, cache, probe)(BANK.generator())
+
+
+def test_an_engine_can_be_asked_for(tmp_path: Path) -> None:
+    assert isinstance(build("torch", tmp_path), TorchNetwork)
+    for engine in ("mnn", "openvino"):
+        network = build(engine, tmp_path / engine)
+        assert isinstance(network, GraphNetwork)
+        assert network._runtime.name == engine
+
+
+def test_pytorch_in_single_precision_needs_no_measurement(tmp_path: Path) -> None:
+    choose(CPU, "torch", "", tmp_path, no_probe)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "said"),
+    [
+        ("tensorrt", "", "ATELIER_ENGINE on cpu is one of torch, mnn, openvino"),
+        ("mnn", "bfloat16", "ATELIER_PRECISION is one of float32"),
+        ("", "float64", "ATELIER_PRECISION is one of float32, bfloat16"),
+    ],
+)
+def test_what_is_not_to_be_had_is_said(engine: str, precision: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=said):
+        choose(CPU, engine, precision, tmp_path, no_probe)
+
+
+def test_the_fastest_is_chosen_and_remembered(tmp_path: Path) -> None:
+    chosen = choose(CPU, "", "", tmp_path, probe)(BANK.generator())
+    remembered = json.loads((tmp_path / "choice.json").read_text())
+    assert len(remembered["here"]["candidates"]) == 3
+    again = choose(CPU, "", "", tmp_path, no_probe)(BANK.generator())
+    assert type(again) is type(chosen)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"here": {}, "chosen": "mnn float32"}'])
+def test_what_was_remembered_for_another_machine_does_not_count(text: str, tmp_path: Path) -> None:
+    (tmp_path / "choice.json").write_text(text)
+    measured: list[int] = []
+
+    def counted() -> Probe:
+        measured.append(1)
+        return probe()
+
+    choose(CPU, "", "", tmp_path, counted)
+    assert measured == [1]
+
+
+class Wrong(TorchNetwork):
+    """As fast as can be, and not the same picture."""
+
+    def stylize(self, content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        return content + style.mean()
+
+
+class Broken(TorchNetwork):
+    def stylize(self, content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(f"illegal instruction for {content.shape} and {style.shape}")
+
+
+def candidates(*networks: type[TorchNetwork]) -> list[Candidate]:
+    return [Candidate(n.__name__, "float32", lambda g, n=n: n(g, CPU)) for n in networks]  # type: ignore[misc]
+
+
+def test_an_engine_that_makes_another_picture_is_refused_however_fast_it_is() -> None:
+    assert choice._fastest(candidates(TorchNetwork, Wrong), probe()).engine == "TorchNetwork"
+
+
+def test_an_engine_that_cannot_run_here_is_passed_over() -> None:
+    assert choice._fastest(candidates(Broken, TorchNetwork), probe()).engine == "TorchNetwork"
+
+
+def test_no_engine_that_computes_the_same_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="ATELIER_ENGINE=torch"):
+        choice._fastest(candidates(Broken, Wrong), probe())
+
+
+def test_networks_that_have_no_graph_run_in_pytorch(tmp_path: Path) -> None:
+    pyramid = Generator(GeneratorConfig("pyramid", width=2)).eval()
+    assert isinstance(choose(CPU, "mnn", "", tmp_path, probe)(pyramid), TorchNetwork)
+
+
+def test_without_a_style_a_network_of_random_weights_is_measured() -> None:
+    found = Probe.random()
+    assert found.generator.config.width == 32
+    assert torch.equal(found.picture(), Probe.random().picture())
+    assert found.picture().shape == (1, 3, 256, 256)

@@ -1,0 +1,101 @@
+"""Networks: the graphs in inference engines make what PyTorch makes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from generator.network import Generator, GeneratorConfig
+from tests.conftest import tiny_bank
+from worker.choice import psnr
+from worker.networks import GraphNetwork, TorchNetwork
+from worker.runtimes import MnnRuntime, OpenVinoRuntime, Runtime
+from worker.steps import steps
+
+CPU = torch.device("cpu")
+BANK = tiny_bank("one", "two", "three", width=8)
+EXACT = 80.0
+"""In dB: what is left is rounding in float32, in another order."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("engine")
+
+
+@pytest.fixture(params=["mnn", "openvino"])
+def runtime(request: pytest.FixtureRequest, cache: Path) -> Runtime:
+    return MnnRuntime(cache) if request.param == "mnn" else OpenVinoRuntime(cache, "float32")
+
+
+def picture(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (37, 53), (16, 130), (129, 16)])
+def test_a_graph_makes_what_the_module_makes(runtime: Runtime, height: int, width: int) -> None:
+    content = picture(1, 3, height, width)
+    stylized = GraphNetwork(BANK.generator(), runtime).stylize(content, BANK.styles[:1])
+    truth = TorchNetwork(BANK.generator(), CPU).stylize(content, BANK.styles[:1])
+    assert stylized.shape == truth.shape
+    assert psnr(stylized, truth) > EXACT
+
+
+def test_one_graph_serves_every_style_size_and_batch(runtime: Runtime) -> None:
+    network, truth = GraphNetwork(BANK.generator(), runtime), TorchNetwork(BANK.generator(), CPU)
+    for batch, side in ((1, 32), (3, 48), (2, 32), (1, 64), (1, 32)):
+        content, style = picture(batch, 3, side, side), BANK.styles[:batch].flip(0)
+        assert psnr(network.stylize(content, style), truth.stylize(content, style)) > EXACT
+
+
+def test_an_answer_is_not_overwritten_by_the_next(runtime: Runtime) -> None:
+    network = GraphNetwork(BANK.generator(), runtime)
+    first = network.stylize(picture(1, 3, 32, 32), BANK.styles[:1])
+    kept = first.clone()
+    network.stylize(1 - picture(1, 3, 32, 32), BANK.styles[1:2])
+    assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "leading"),
+    [(0, 0, False), (0, 2, False), (3, 3, False), (4, 4, True), (13, 14, False), (13, 15, False)],
+)
+def test_a_sweep_is_the_same_in_a_graph(runtime: Runtime, first: int, last: int, leading: bool) -> None:
+    chain = steps(BANK.generator())
+    affines = {
+        index: (picture(step.convolution.out_channels) + 0.5, picture(step.convolution.out_channels) - 0.5)
+        for index, step in enumerate(chain)
+    }
+    x = picture(1, chain[first].convolution.in_channels, 32, 48)
+    graph = GraphNetwork(BANK.generator(), runtime).sweep(first, last, leading=leading)
+    module = TorchNetwork(BANK.generator(), CPU).sweep(first, last, leading=leading)
+    truth = module(x, affines)
+    assert (graph(x, affines) - truth).abs().max() < 5e-3 * truth.std()
+
+
+def test_the_sweeps_of_all_steps_make_the_picture() -> None:
+    """With the statistics of a whole picture, one sweep over everything up to the first block is the network's own."""
+    generator = Generator(GeneratorConfig(width=4)).eval()
+    network = TorchNetwork(generator, CPU)
+    content = picture(1, 3, 32, 32)
+    raw = network.sweep(0, 0, leading=False)(content, {})
+    assert torch.allclose(raw, steps(generator)[0].convolution(content))
+
+
+def test_converted_graphs_are_kept(cache: Path) -> None:
+    GraphNetwork(BANK.generator(), MnnRuntime(cache)).stylize(picture(1, 3, 32, 32), BANK.styles[:1])
+    before = {path: path.stat().st_mtime_ns for path in cache.glob("*.mnn")}
+    GraphNetwork(BANK.generator(), MnnRuntime(cache)).stylize(picture(1, 3, 32, 32), BANK.styles[:1])
+    assert before
+    assert {path: path.stat().st_mtime_ns for path in cache.glob("*.mnn")} == before
+
+
+def test_what_an_engine_takes_counts_more_than_the_weights(runtime: Runtime) -> None:
+    assert GraphNetwork(BANK.generator(), runtime).nbytes > TorchNetwork(BANK.generator(), CPU).nbytes
+
+
+def test_half_precision_in_pytorch_is_close() -> None:
+    content = picture(1, 3, 64, 64)
+    half = TorchNetwork(BANK.generator(), CPU, torch.bfloat16).stylize(content, BANK.styles[:1])
+    assert half.dtype is torch.float32
+    assert psnr(half, TorchNetwork(BANK.generator(), CPU).stylize(content, BANK.styles[:1])) > 35

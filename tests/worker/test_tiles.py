@@ -1,0 +1,205 @@
+"""Large pictures in tiles: exactly what the whole would be."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from generator.network import Generator, GeneratorConfig
+from generator.pixels import Pixels, to_pixels, to_tensor
+from tests.conftest import run_to_end, tiny_bank
+from worker.networks import Affine, TorchNetwork
+from worker.steps import Step, steps
+from worker.tiles import Box, FloatOverflowError, ScratchMap, Statistics, halo_of, stylized_in_tiles, tiles
+
+CPU = torch.device("cpu")
+BANK = tiny_bank("one", width=4)
+STYLE = BANK.styles[0]
+
+
+def network() -> TorchNetwork:
+    return TorchNetwork(BANK.generator(), CPU)
+
+
+def photograph(height: int, width: int) -> Pixels:
+    """Smooth colours with noise: statistics differ from part to part, as in photographs."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    ramps = [rows / height, columns / width, np.sin(rows / 9) * np.cos(columns / 14) / 2 + 0.5]
+    noise = np.random.default_rng(0).normal(0, 0.1, (height, width, 3))
+    return ((np.stack(ramps, axis=2) * 0.8 + noise).clip(0, 1) * 255).astype(np.uint8)
+
+
+def whole(content: Pixels) -> Pixels:
+    return to_pixels(network().stylize(to_tensor(content)[None], STYLE[None])[0])
+
+
+def tiled(content: Pixels, folder: Path, side: int = 64) -> tuple[Pixels, list[float]]:
+    """The picture and what was said of its progress."""
+    return run_to_end(stylized_in_tiles(network(), content, STYLE, side=side, folder=folder))
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(128, 192), (150, 201), (64, 64), (65, 63), (16, 300), (301, 16), (40, 40), (129, 128), (131, 259)],
+)
+def test_tiles_make_what_the_whole_makes(height: int, width: int, tmp_path: Path) -> None:
+    content = photograph(height, width)
+    stylized, _ = tiled(content, tmp_path)
+    assert stylized.shape == content.shape
+    difference = np.abs(stylized.astype(int) - whole(content))
+    assert difference.max() <= 2  # maps are kept in float16
+    assert difference.mean() < 0.15
+
+
+def test_the_difference_across_the_borders_of_tiles_is_no_larger_than_elsewhere(tmp_path: Path) -> None:
+    content = photograph(192, 256)
+    stylized, _ = tiled(content, tmp_path)
+    wrong = np.abs(np.diff(stylized.astype(int) - whole(content), axis=1)).mean(
+        axis=(0, 2)
+    )  # between columns n and n+1
+    seams = [63, 127, 191]
+    assert wrong[seams].max() <= np.delete(wrong, seams).max() + 0.01
+
+
+def test_tiles_that_normalise_themselves_would_be_another_picture() -> None:
+    """What the exact way is for: the test above could not fail otherwise."""
+    content = photograph(128, 256)
+    halves = np.concatenate([whole(content[:, :128]), whole(content[:, 128:])], axis=1)
+    assert np.abs(halves.astype(int) - whole(content)).mean() > 3
+
+
+def test_progress_goes_up_to_one(tmp_path: Path) -> None:
+    _, fractions = tiled(photograph(130, 130), tmp_path)
+    assert fractions == sorted(fractions)
+    assert 0 < fractions[0] < 0.05
+    assert fractions[-1] == pytest.approx(1)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_nothing_is_left_in_the_folder_and_no_file_stays_open(tmp_path: Path) -> None:
+    before = open_files()
+    work = stylized_in_tiles(network(), photograph(130, 130), STYLE, side=64, folder=tmp_path)
+    next(work)
+    assert open_files() == before + 3
+    work.close()
+    assert open_files() == before
+    assert not list(tmp_path.iterdir())
+
+
+class Loud(TorchNetwork):
+    """A network whose kept maps are too large for float16; the norm behind each takes that out again."""
+
+    def sweep(self, first: int, last: int, *, leading: bool) -> Callable[[Tensor, Mapping[int, Affine]], Tensor]:
+        run = super().sweep(first, last, leading=leading)
+        chain = steps(self.generator)
+        kept = chain[last].stride == chain[last - 1].stride == 2 or chain[last].opens_block or chain[last].closes_block
+
+        def louder(x: Tensor, affines: Mapping[int, Affine]) -> Tensor:
+            return run(x, affines) * (1e6 if kept else 1)
+
+        return louder
+
+
+def test_activations_too_large_for_half_precision_are_kept_in_single_precision(tmp_path: Path) -> None:
+    content = photograph(100, 130)
+    loud = Loud(BANK.generator(), CPU)
+    stylized, _ = run_to_end(stylized_in_tiles(loud, content, STYLE, side=64, folder=tmp_path))
+    assert np.abs(stylized.astype(int) - whole(content)).max() <= 1
+
+
+# --- The parts ---
+
+
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    side=st.integers(1, 40),
+    halo=st.integers(0, 12),
+)
+def test_cores_cover_everything_once_and_windows_hold_them_with_their_halo(
+    height: int, width: int, side: int, halo: int
+) -> None:
+    covered = np.zeros((height, width), int)
+    sizes = set()
+    for core, window in tiles(height, width, side, halo):
+        covered[core.slices] += 1
+        assert 0 <= window.top <= max(0, core.top - halo)
+        assert min(height, core.bottom + halo) <= window.bottom <= height
+        assert 0 <= window.left <= max(0, core.left - halo)
+        assert min(width, core.right + halo) <= window.right <= width
+        sizes.add((window.bottom - window.top, window.right - window.left))
+    assert (covered == 1).all()
+    assert len(sizes) == 1
+
+
+@given(parts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6), seed=st.integers(0, 99))
+@settings(max_examples=50)
+def test_statistics_of_parts_are_those_of_the_whole(parts: list[tuple[int, int]], seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    pieces = [torch.randn((1, 3, *size), generator=random) * 5 + 100 for size in parts]
+    statistics = Statistics(3)
+    for piece in pieces:
+        statistics.add(piece)
+    together = torch.cat([piece.reshape(1, 3, 1, -1) for piece in pieces], dim=3)
+    gamma, beta = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.0, 3.0, -1.0])
+    scale, shift = statistics.affine((gamma, beta))
+    variance, mean = torch.var_mean(together.double(), dim=(0, 2, 3), correction=0)
+    truth = gamma / (variance + 1e-5).sqrt()
+    assert torch.allclose(scale.double(), truth, rtol=1e-4)
+    assert torch.allclose(shift.double(), beta - mean * truth, rtol=1e-3, atol=1e-3)
+
+
+def test_the_halo_is_what_the_convolutions_see() -> None:
+    """Changing a pixel of the input changes the output up to the halo, and not beyond."""
+    chain = steps(BANK.generator())
+    for first, last in ((0, 0), (0, 1), (0, 2), (3, 3), (13, 13), (13, 14), (13, 15)):
+        assert reach(chain[first : last + 1]) <= halo_of(chain[first : last + 1])
+    assert [halo_of(chain[first : last + 1]) for first, last in ((0, 2), (3, 3), (13, 15))] == [7, 1, 2]
+
+
+def reach(chain: list[Step]) -> int:
+    """How far outputs are, in pixels of the input, from an input pixel that they see."""
+    side = 64
+    x = torch.zeros((1, chain[0].convolution.in_channels, side, side), requires_grad=True)
+    y = x
+    for step in chain:
+        if step.upsample:
+            y = torch.nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
+        y = step.convolution(y)
+    middle = y.shape[-1] // 2
+    (gradient,) = torch.autograd.grad(y[..., middle, middle].sum(), x)
+    rows = gradient.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+    own = middle * side // y.shape[-1]
+    return int(max(own - rows.min(), rows.max() - own))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_scratch_map_gives_back_what_was_written(dtype: torch.dtype, tmp_path: Path) -> None:
+    scratch = ScratchMap(tmp_path, 5, 40, 30, dtype)
+    values = torch.randn((1, 5, 40, 30)).to(dtype).float()
+    for core, _ in tiles(40, 30, 16, 0):
+        scratch.write(core, values[:, :, *core.slices])
+    for _, window in tiles(40, 30, 16, 3):
+        assert torch.equal(scratch.read(window), values[:, :, *window.slices])
+    scratch.close()
+
+
+def test_half_precision_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    scratch = ScratchMap(tmp_path, 1, 2, 2, torch.float16)
+    with pytest.raises(FloatOverflowError):
+        scratch.write(Box(0, 2, 0, 2), torch.full((1, 1, 2, 2), 70_000.0))
+    scratch.close()
+
+
+def test_generators_without_steps_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        steps(Generator(GeneratorConfig("pyramid", width=2)))

@@ -1,0 +1,193 @@
+"""Which engine runs the networks: the fastest of those that are installed and compute the same, by measurement.
+
+On CUDA it is PyTorch. On the CPU each candidate stylizes a probe picture; one that cannot, or that is further from
+PyTorch in float32 than ``LEAST_PSNR``, is refused.
+"""
+
+import copy
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import structlog
+import torch
+from torch import Tensor
+
+from contract.errors import SettingsError
+from generator.network import Generator, GeneratorConfig
+from worker.engine import BuildNetwork
+from worker.networks import GraphNetwork, Network, TorchNetwork
+from worker.runtimes import MnnRuntime, OpenVinoRuntime, Runtime, threads
+from worker.steps import has_steps
+
+log = structlog.get_logger()
+
+LEAST_PSNR = 45.0
+"""In dB, of values 0..1."""
+TRUTH = "torch float32"
+PROBE_SIDE = 256
+PROBE_RUNS = 3
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {
+    ("torch", "cpu"): ("float32", "bfloat16"),
+    ("torch", "cuda"): ("float16", "bfloat16", "float32"),
+    ("mnn", "cpu"): ("float32",),
+    ("openvino", "cpu"): ("bfloat16", "float32"),
+}
+"""What each engine computes in, the default first. OpenVINO's is float32 where the processor has no bfloat16."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A network and what it is measured with."""
+
+    generator: Generator
+    style: Tensor  # S
+
+    @classmethod
+    def random(cls) -> "Probe":
+        """A full-width network with random weights: what there is to measure with where no style is installed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            generator = Generator(GeneratorConfig()).eval()
+        return cls(generator, generator.neutral_style())
+
+    def picture(self) -> Tensor:
+        """Stripes and noise [1,3,H,W]: edges as well as flat areas."""
+        noise = torch.rand((1, 3, PROBE_SIDE, PROBE_SIDE), generator=torch.Generator().manual_seed(0))
+        waves = torch.linspace(0, 40, PROBE_SIDE).sin().add(1).div(2)
+        return (0.2 * noise + 0.8 * waves[:, None] * waves.roll(PROBE_SIDE // 3)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    engine: str
+    precision: str
+    build: BuildNetwork
+
+
+def choose(device: torch.device, engine: str, precision: str, cache: Path, probe: Callable[[], Probe]) -> BuildNetwork:
+    """How to run a network on this device, with the engine and the precision that are asked for, if any are.
+
+    Raises SettingsError when what is asked for is not to be had here.
+    """
+    _check(device, engine, precision)
+    found = list(_candidates(device, engine, precision, cache))
+    if not found:
+        raise SettingsError(
+            f"ATELIER_ENGINE is {engine!r}, which is not installed here: install it, or leave it empty."
+        )
+    best = _chosen(found, cache / "choice.json", probe)
+    log.info("engine chosen", engine=best.engine, precision=best.precision, device=str(device))
+
+    def build(generator: Generator) -> Network:
+        if has_steps(generator.config):
+            return best.build(generator)
+        return TorchNetwork(generator, device)
+
+    return build
+
+
+def _check(device: torch.device, engine: str, precision: str) -> None:
+    engines = {name: choices for (name, kind), choices in PRECISIONS.items() if kind == device.type}
+    if engine and engine not in engines:
+        raise SettingsError(f"ATELIER_ENGINE on {device.type} is one of {', '.join(engines)}, and not {engine!r}.")
+    able = engines[engine] if engine else tuple(dict.fromkeys(sum(engines.values(), ())))
+    if precision and precision not in able:
+        raise SettingsError(f"ATELIER_PRECISION is one of {', '.join(able)} here, and not {precision!r}.")
+
+
+def _candidates(device: torch.device, engine: str, precision: str, cache: Path) -> Iterator[Candidate]:
+    for (name, kind), precisions in PRECISIONS.items():
+        if kind != device.type or engine not in ("", name) or precision not in ("", *precisions):
+            continue
+        if name == "torch":
+            chosen = precision or precisions[0]
+            yield Candidate(name, chosen, partial(TorchNetwork, device=device, dtype=DTYPES[chosen]))
+        elif runtime := _runtime(name, precision, cache):
+            yield Candidate(name, runtime.precision, partial(GraphNetwork, runtime=runtime))
+
+
+def _runtime(name: str, precision: str, cache: Path) -> Runtime | None:
+    try:
+        return MnnRuntime(cache) if name == "mnn" else OpenVinoRuntime(cache, precision)
+    except ImportError as error:
+        log.info("engine is not installed", engine=name, reason=str(error))
+        return None
+
+
+def _chosen(candidates: list[Candidate], remembered: Path, probe: Callable[[], Probe]) -> Candidate:
+    """The fastest; what was measured on this processor with these versions before is not measured again."""
+    names = [f"{candidate.engine} {candidate.precision}" for candidate in candidates]
+    if names == [TRUTH]:
+        return candidates[0]
+    here = {"candidates": names, "versions": _versions(), "processor": _processor(), "threads": threads()}
+    try:
+        known = json.loads(remembered.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if isinstance(known, dict) and known.get("here") == here and known.get("chosen") in names:
+        return candidates[names.index(known["chosen"])]
+    best = _fastest(candidates, probe())
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(json.dumps({"here": here, "chosen": f"{best.engine} {best.precision}"}))
+    return best
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "MNN", "openvino") if find_spec(name)}
+
+
+def _processor() -> str:
+    """The name of the processor, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("model name", "Processor"))), platform.processor())
+
+
+def _fastest(candidates: list[Candidate], probe: Probe) -> Candidate:
+    content, style = probe.picture(), probe.style[None]
+    truth = TorchNetwork(probe.generator, torch.device("cpu")).stylize(content, style)
+    seconds: dict[str, float] = {}
+    accepted: list[tuple[float, Candidate]] = []
+    for candidate in candidates:
+        named = {"engine": candidate.engine, "precision": candidate.precision}
+        try:
+            network = candidate.build(copy.deepcopy(probe.generator))  # which PyTorch moves to its device
+            quality = psnr(network.stylize(content, style), truth)
+            took = statistics.median(_seconds(network, content, style) for _ in range(PROBE_RUNS))
+        except Exception:  # whatever a foreign library raises on this processor, another engine may do without
+            log.exception("engine cannot run", **named)
+            continue
+        if quality < LEAST_PSNR:
+            log.warning(
+                "engine refused", engine=candidate.engine, precision=candidate.precision, psnr=round(quality, 1)
+            )
+            continue
+        seconds[f"{candidate.engine} {candidate.precision}"] = round(took, 4)
+        accepted.append((took, candidate))
+    log.info("engines measured", side=PROBE_SIDE, seconds=seconds)
+    if not accepted:
+        raise SettingsError("No engine computes here what PyTorch does: set ATELIER_ENGINE=torch.")
+    return min(accepted, key=lambda measured: measured[0])[1]
+
+
+def psnr(stylized: Tensor, truth: Tensor) -> float:
+    """How close two pictures of values 0..1 are, in dB."""
+    error = (stylized.clamp(0, 1) - truth.clamp(0, 1)).square().mean()
+    return float("inf") if error == 0 else float(-10 * error.log10())
+
+
+def _seconds(network: Network, content: Tensor, style: Tensor) -> float:
+    start = time.perf_counter()
+    network.stylize(content, style)
+    return time.perf_counter() - start

@@ -1,0 +1,145 @@
+"""What runs one trunk: the PyTorch module as it is, or its graphs in an inference engine."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+from torch import Tensor
+
+from generator.network import Generator
+from worker.graph import CONTENT, STYLE, scale_name, shift_name, sweep, whole
+from worker.runtimes import Compiled, Runtime
+from worker.steps import Step, normed, steps
+
+Affine = tuple[Tensor, Tensor]
+"""What a norm comes to once its statistics are known: scale and shift of each channel, [C] both, on the CPU."""
+Sweep = Callable[[Tensor, Mapping[int, Affine]], Tensor]
+"""(input [1,C,H,W], affines by step) → the raw output of its last convolution, float32 on the CPU.
+
+It lasts until the network is run again."""
+
+PREPARED_WEIGHTS = 8
+"""How much memory an inference engine takes, in weights: Winograd's algorithm keeps 64 numbers for each 3×3 kernel."""
+
+
+class Network(Protocol):
+    """One trunk, ready to run. Called from one thread only."""
+
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def generator(self) -> Generator: ...
+    def stylize(self, content: Tensor, style: Tensor) -> Tensor:
+        """[B,3,H,W] and [B,S], both on the CPU → [B,3,H,W] as ``Generator.forward``."""
+        ...
+
+    def sweep(self, first: int, last: int, *, leading: bool) -> Sweep:
+        """Convolutions ``first`` to ``last`` of ``worker.steps``, whose norms are given; ``worker.graph.sweep``."""
+        ...
+
+
+class TorchNetwork:
+    """PyTorch, on the CPU or on CUDA; where ``dtype`` is a half-precision type, convolutions are computed in it."""
+
+    def __init__(self, generator: Generator, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.generator = generator.to(device)
+        if dtype is not torch.float32:
+            self.generator = self.generator.to(memory_format=torch.channels_last)
+        self._device = device
+        self._dtype = dtype
+
+    @property
+    def nbytes(self) -> int:
+        return _nbytes(self.generator)
+
+    def stylize(self, content: Tensor, style: Tensor) -> Tensor:
+        with torch.inference_mode(), self._precision():
+            stylized: Tensor = self.generator(self._moved(content), style.to(self._device))
+            return stylized.float()
+
+    def sweep(self, first: int, last: int, *, leading: bool) -> Sweep:
+        chain = steps(self.generator)
+        applied = normed(chain, first, last, leading=leading)
+
+        def run(x: Tensor, affines: Mapping[int, Affine]) -> Tensor:
+            with torch.inference_mode(), self._precision():
+                x = self._moved(x)
+                for index in range(first - leading, last + 1):
+                    x = _convolved(x, chain[index]) if index >= first else x
+                    x = _applied(x, chain[index], affines[index]) if index in applied else x
+                return x.float().cpu()
+
+        return run
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32)
+
+    def _moved(self, x: Tensor) -> Tensor:
+        """From pinned memory a copy to the GPU does not wait."""
+        if self._device.type == "cuda":
+            x = x.pin_memory().to(self._device, non_blocking=True)
+        return x if self._dtype is torch.float32 else x.contiguous(memory_format=torch.channels_last)
+
+
+class GraphNetwork:
+    """Graphs of the same network in an inference engine. They are compiled when they are first run."""
+
+    def __init__(self, generator: Generator, runtime: Runtime) -> None:
+        self.generator = generator
+        self._runtime = runtime
+        self._whole: Compiled | None = None
+        self._sweeps: dict[tuple[int, int, bool], Compiled] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return PREPARED_WEIGHTS * _nbytes(self.generator)
+
+    def stylize(self, content: Tensor, style: Tensor) -> Tensor:
+        if self._whole is None:
+            self._whole = self._runtime.compile(whole(self.generator), [CONTENT, STYLE])
+        height, width = content.shape[-2:]
+        padded = to_multiple(content, self.generator.trunk.side_multiple)
+        stylized = torch.from_numpy(self._whole({CONTENT: padded.numpy(), STYLE: style.numpy()}))
+        return stylized[:, :, :height, :width].clone()
+
+    def sweep(self, first: int, last: int, *, leading: bool) -> Sweep:
+        applied = normed(steps(self.generator), first, last, leading=leading)
+        key = (first, last, leading)
+        if key not in self._sweeps:
+            names = [CONTENT, *(name(index) for index in applied for name in (scale_name, shift_name))]
+            self._sweeps[key] = self._runtime.compile(sweep(self.generator, first, last, leading=leading), names)
+        compiled = self._sweeps[key]
+
+        def run(x: Tensor, affines: Mapping[int, Affine]) -> Tensor:
+            inputs = {CONTENT: x.numpy()}
+            for index in applied:
+                for name, part in zip((scale_name, shift_name), affines[index], strict=True):
+                    inputs[name(index)] = part.float().reshape(1, -1, 1, 1).numpy()
+            return torch.from_numpy(compiled(inputs))
+
+        return run
+
+
+def _nbytes(generator: Generator) -> int:
+    return sum(int(tensor.nbytes) for tensor in generator.state_dict().values())
+
+
+def to_multiple(content: Tensor, multiple: int) -> Tensor:
+    """[B,3,H,W] with its last row and column repeated until H and W are multiples, as ``Generator.forward`` does."""
+    height, width = content.shape[-2:]
+    missing = (-width % multiple, -height % multiple)
+    return F.pad(content, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else content
+
+
+def _convolved(x: Tensor, step: Step) -> Tensor:
+    if step.upsample:
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    convolution: Callable[[Tensor], Tensor] = step.convolution  # reflects at the borders by itself
+    return convolution(x)
+
+
+def _applied(x: Tensor, step: Step, affine: Affine) -> Tensor:
+    scale, shift = (part.to(x)[:, None, None] for part in affine)
+    x = torch.addcmul(shift, x, scale)
+    return F.relu(x) if step.activation else x

@@ -1,0 +1,146 @@
+"""Inference engines for ONNX graphs on the CPU: MNN and OpenVINO.
+
+MNN computes 3×3 convolutions by Winograd's algorithm (Lavin, Gray 2016, arXiv 1509.09308), which needs a quarter of the
+multiplications: the fastest in float32. OpenVINO is the fastest where the processor multiplies bfloat16.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.graph import STYLIZED
+
+Array = npt.NDArray[np.float32]
+Compiled = Callable[[Mapping[str, Array]], Array]
+"""The inputs of a graph by name → its output, which lasts until the next call. For one thread only."""
+
+
+class Runtime(Protocol):
+    name: str
+    precision: str
+
+    def compile(self, model: bytes, inputs: list[str]) -> Compiled: ...
+
+
+def threads() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class MnnRuntime:
+    """MNN (Alibaba) in float32. Converted graphs are kept in ``cache``."""
+
+    name = "mnn"
+    precision = "float32"
+
+    def __init__(self, cache: Path) -> None:
+        with _quiet():
+            import MNN
+            import MNN.expr
+            import MNN.nn
+        self._mnn = MNN
+        self._cache = cache
+        with _quiet():
+            configuration = {"backend": "CPU", "numThread": threads(), "precision": "high"}
+            self._manager = MNN.nn.create_runtime_manager((configuration,))
+
+    def compile(self, model: bytes, inputs: list[str]) -> Compiled:
+        expr = self._mnn.expr
+        path = self._converted(model)
+        module = self._mnn.nn.load_module_from_file(str(path), inputs, [STYLIZED], runtime_manager=self._manager)
+        kept: list[object] = []  # the variable that owns the memory of the last output
+
+        def run(values: Mapping[str, Array]) -> Array:
+            outputs = module.forward([self._variable(values[name]) for name in inputs])
+            if not outputs:
+                raise MemoryError("MNN could not run the network")
+            kept[:] = [expr.convert(outputs[0], expr.NCHW)]
+            result: Array = kept[0].read()  # type: ignore[attr-defined]
+            return result
+
+        return run
+
+    def _variable(self, values: Array) -> object:
+        expr = self._mnn.expr
+        variable = expr.placeholder(list(values.shape), expr.NCHW)
+        variable.write(np.ascontiguousarray(values))
+        return variable
+
+    def _converted(self, model: bytes) -> Path:
+        """The graph in MNN's own format, from the cache where it is known."""
+        name = hashlib.sha256(model + version("MNN").encode()).hexdigest()
+        path = self._cache / f"{name}.mnn"
+        if not path.exists():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._cache) as folder, _quiet():
+                import _tools  # MNN's converter; MNN.tools.mnnconvert around it would send telemetry
+
+                source, target = Path(folder) / "model.onnx", Path(folder) / "model.mnn"
+                source.write_bytes(model)
+                arguments = [
+                    "-f",
+                    "ONNX",
+                    "--modelFile",
+                    str(source),
+                    "--MNNModel",
+                    str(target),
+                    "--bizCode",
+                    "atelier",
+                ]
+                _tools.mnnconvert(["mnnconvert", *arguments])
+                target.replace(path)
+        return path
+
+
+class OpenVinoRuntime:
+    """OpenVINO (Intel) in bfloat16 where the processor has it, or in float32. Compiled graphs are kept in ``cache``."""
+
+    name = "openvino"
+
+    def __init__(self, cache: Path, precision: str = "") -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        able = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = precision or ("bfloat16" if able else "float32")
+        self._configuration = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads(),
+            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bfloat16" else "f32",
+            "CACHE_DIR": str(cache),
+        }
+
+    def compile(self, model: bytes, inputs: list[str]) -> Compiled:
+        compiled = self._core.compile_model(self._core.read_model(model, b""), "CPU", self._configuration)
+        request = compiled.create_infer_request()
+
+        def run(values: Mapping[str, Array]) -> Array:
+            request.infer({name: values[name] for name in inputs})
+            result: Array = request.get_output_tensor(0).data
+            return result
+
+        return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What C++ libraries print to standard output goes nowhere."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nowhere)
