@@ -83,13 +83,16 @@ class TorchNetwork:
 
 
 class GraphNetwork:
-    """Graphs of the same network in an inference engine. They are compiled when they are first run."""
+    """Graphs of the same network in an inference engine.
+
+    The whole is compiled when it is first run. A sweep is compiled each time that it is asked for, which takes
+    milliseconds where the engine has it in its cache, and is gone after it, with the memory of its feature maps.
+    """
 
     def __init__(self, generator: Generator, runtime: Runtime) -> None:
         self.generator = generator
         self._runtime = runtime
         self._whole: Compiled | None = None
-        self._sweeps: dict[tuple[int, int, bool], Compiled] = {}
 
     @property
     def nbytes(self) -> int:
@@ -105,11 +108,8 @@ class GraphNetwork:
 
     def sweep(self, first: int, last: int, *, leading: bool) -> Sweep:
         applied = normed(steps(self.generator), first, last, leading=leading)
-        key = (first, last, leading)
-        if key not in self._sweeps:
-            names = [CONTENT, *(name(index) for index in applied for name in (scale_name, shift_name))]
-            self._sweeps[key] = self._runtime.compile(sweep(self.generator, first, last, leading=leading), names)
-        compiled = self._sweeps[key]
+        names = [CONTENT, *(name(index) for index in applied for name in (scale_name, shift_name))]
+        compiled = self._runtime.compile(sweep(self.generator, first, last, leading=leading), names)
 
         def run(x: Tensor, affines: Mapping[int, Affine]) -> Tensor:
             inputs = {CONTENT: x.numpy()}
