@@ -1,4 +1,4 @@
-# make run | test | lint | help. Each installs what it needs into .venv; only Python 3.11 or newer is needed before.
+# make run | test | lint | paper | help. Each installs what it needs into .venv; only Python 3.11 or newer is needed before.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH ?= default
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock compose-test clean
+.PHONY: help run test lint format paper lock compose-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,10 @@ lint: $(VENV)/.dev-$(TORCH)  ## Check format, lint, types and the import rule
 format: $(VENV)/.dev-$(TORCH)  ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What it needs is in docs/training.md; ARGS has the styles and the budget.
+paper: $(VENV)/.dev-$(TORCH)  ## Train, measure and write docs/paper.md: the paper's claims (hours)
+	$(BIN)/python -m trainer.compare $(ARGS)
 
 compose-test:  ## Build the containers, stylize through them, restart a worker (needs Docker with compose)
 	docker/compose-test.sh

@@ -8,7 +8,7 @@ running averages); ``styles`` is [N,S], one style vector a row.
 import json
 import pickle
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -78,7 +78,7 @@ class Checkpoint:
         header = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
-            "config": json.dumps(asdict(self.config)),
+            "config": json.dumps(self.config.described()),
             "styles": json.dumps(self.names),
         }
         return _with_metadata(safetensors.torch.save(tensors), header)

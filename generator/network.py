@@ -10,8 +10,8 @@ batch may mix styles, blends and strengths freely.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 Architecture = Literal["residual", "pyramid"]
 Norm = Literal["instance", "batch"]
+Padding = Literal["continued", "zeros", "circular"]
 
 NORM_EPSILON = 1e-5
 RESIDUAL_BLOCKS = 5
@@ -30,12 +31,15 @@ class GeneratorConfig:
     """What must be known to build a generator again; it travels in the header of every checkpoint.
 
     ``width`` is the number of channels of the first layer: 32 is Johnson's residual network (1,676,035 weights in the
-    convolutions) and 16 the "half width" one; Ulyanov's pyramid has 8.
+    convolutions) and 16 the "half width" one; Ulyanov's pyramid has 8. ``padding`` is what convolutions see beyond the
+    border: the picture ``continued`` (mirrored in the residual network, its last pixels repeated in the pyramid),
+    ``zeros``, or ``circular``, the opposite side.
     """
 
     architecture: Architecture = "residual"
     norm: Norm = "instance"
     width: int = 32
+    padding: Padding = "continued"
 
     def __post_init__(self) -> None:
         if self.architecture not in ("residual", "pyramid"):
@@ -44,6 +48,24 @@ class GeneratorConfig:
             raise ValueError(f"norm is 'instance' or 'batch', not {self.norm!r}")
         if type(self.width) is not int or not 1 <= self.width <= 256:
             raise ValueError(f"width is 1 to 256 channels, not {self.width!r}")
+        if self.padding not in ("continued", "zeros", "circular"):
+            raise ValueError(f"padding is 'continued', 'zeros' or 'circular', not {self.padding!r}")
+
+    def described(self) -> dict[str, Any]:
+        """As it is written in headers and states. What came later is left out where it is as it always was: trunks are
+        known by the hash of their file, which must not change.
+        """
+        described = asdict(self)
+        if self.padding == "continued":
+            del described["padding"]
+        return described
+
+    @property
+    def padding_mode(self) -> Literal["zeros", "reflect", "replicate", "circular"]:
+        """As convolutions call it."""
+        if self.padding != "continued":
+            return self.padding
+        return "reflect" if self.architecture == "residual" else "replicate"
 
 
 StyleParts = Iterator[Tensor]
@@ -90,13 +112,14 @@ class ConvNorm(nn.Module):
         kernel: int,
         *,
         config: GeneratorConfig,
-        padding_mode: Literal["reflect", "replicate"],
         stride: int = 1,
         upsample: bool = False,
         activation: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, padding_mode=padding_mode)
+        self.conv = nn.Conv2d(
+            channels_in, channels_out, kernel, stride, padding=kernel // 2, padding_mode=config.padding_mode
+        )
         self.norm = StyledNorm(channels_out, config.norm)
         self.upsample = upsample
         self.activation = activation
@@ -113,8 +136,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, config: GeneratorConfig) -> None:
         super().__init__()
-        self.first = ConvNorm(channels, channels, 3, config=config, padding_mode="reflect")
-        self.second = ConvNorm(channels, channels, 3, config=config, padding_mode="reflect", activation=False)
+        self.first = ConvNorm(channels, channels, 3, config=config)
+        self.second = ConvNorm(channels, channels, 3, config=config, activation=False)
 
     def forward(self, x: Tensor, styles: StyleParts) -> Tensor:
         return cast(Tensor, x + self.second(self.first(x, styles), styles))
@@ -132,15 +155,7 @@ class ResidualTrunk(nn.Module):
         def layer(
             channels_in: int, channels_out: int, kernel: int, stride: int = 1, upsample: bool = False
         ) -> ConvNorm:
-            return ConvNorm(
-                channels_in,
-                channels_out,
-                kernel,
-                stride=stride,
-                upsample=upsample,
-                config=config,
-                padding_mode="reflect",
-            )
+            return ConvNorm(channels_in, channels_out, kernel, stride=stride, upsample=upsample, config=config)
 
         self.layers = nn.ModuleList(
             [
@@ -152,7 +167,7 @@ class ResidualTrunk(nn.Module):
                 layer(2 * width, width, 3, upsample=True),
             ]
         )
-        self.output = nn.Conv2d(width, 3, 9, padding=4, padding_mode="reflect")
+        self.output = nn.Conv2d(width, 3, 9, padding=4, padding_mode=config.padding_mode)
 
     def forward(self, x: Tensor, styles: StyleParts) -> Tensor:
         for layer in self.layers:
@@ -169,7 +184,7 @@ class PyramidJoin(nn.Module):
         joined = coarse_channels + width
 
         def layer(channels_in: int, channels_out: int, kernel: int) -> ConvNorm:
-            return ConvNorm(channels_in, channels_out, kernel, config=config, padding_mode="replicate")
+            return ConvNorm(channels_in, channels_out, kernel, config=config)
 
         self.branch = nn.ModuleList([layer(3, width, 3), layer(width, width, 3), layer(width, width, 1)])
         self.coarse_norm = StyledNorm(coarse_channels, config.norm) if coarse_channels else None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import obstore
 import structlog
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from contract.errors import StoreUnavailableError
 from contract.storage import store_errors
-from trainer.content import Ahead, Photographs
+from trainer.content import Ahead
 from trainer.perceptual import PerceptualLoss
 from trainer.training import FIGURES, Training
 
@@ -28,12 +29,19 @@ LOSSES = "losses.jsonl"
 Report = Callable[[dict[str, float]], None]
 
 
+class Batches(Protocol):
+    """What a run trains on: photographs, altered ones, noise. A batch depends on its number alone."""
+
+    def batch(self, number: int, count: int, size: int) -> Tensor:
+        """[count,3,size,size] in 0..1."""
+
+
 @dataclass
 class Run:
     """A training with the place where it keeps its state: a folder of the command line, or the store of a service."""
 
     training: Training
-    photographs: Photographs
+    photographs: Batches
     loss: PerceptualLoss
     storage: ObjectStore
     prefix: str = ""

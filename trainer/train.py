@@ -1,6 +1,7 @@
-"""Trains a style bank: one generator and a style vector for each of several styles.
+"""Trains a style bank: one generator and a style vector for each of several styles; or a texture, from noise.
 
     python -m trainer.train bank --style starry_night.jpg --style great_wave.jpg --content photographs/ --out run/
+    python -m trainer.train texture --style starry_night.jpg --out run/
 
 The run can be stopped (Ctrl-C, SIGTERM, SIGKILL) and started again with the same arguments: it goes on from its last
 state, with the same pictures, weights, optimiser and schedule as if it had never stopped. ``--out`` then holds
@@ -35,6 +36,7 @@ from trainer.rows import CALIBRATION_SIZE, best_row, calibrated, trial
 from trainer.runs import Run
 from trainer.settings import TrainerSettings
 from trainer.sheets import jpeg, sheet
+from trainer.texture import prepare_texture, texture_config
 from trainer.training import TrainConfig, Training
 from trainer.widening import widened
 
@@ -98,15 +100,41 @@ def bank(
     run = prepare(
         config,
         styles=[path for given in style for path in _pictures(given)],
-        content=_needed(content or photographs_folder(settings), "photographs", "--content", "ATELIER_CONTENT"),
-        vgg=_needed(
-            vgg or descriptor_file(settings, config.loss.network), "descriptor weights", "--vgg", "ATELIER_VGG"
-        ),
+        content=needed(content or photographs_folder(settings), "photographs", "--content", "ATELIER_CONTENT"),
+        vgg=needed(vgg or descriptor_file(settings, config.loss.network), "descriptor weights", "--vgg", "ATELIER_VGG"),
         start=start,
         folder=out,
         checkpoint_seconds=checkpoint_seconds,
         device=choose_device(device or settings.device),
         looking_size=settings.training_size,
+    )
+    _train(run)
+
+
+@app.command()
+def texture(
+    style: Annotated[Path, typer.Option(help="The picture of the texture.")],
+    out: Annotated[Path, typer.Option(help="The folder of the run.")],
+    vgg: Annotated[Path | None, typer.Option(help="Descriptor weights; default ATELIER_VGG.")] = None,
+    norm: Annotated[str, typer.Option(help="instance or batch.")] = "instance",
+    iterations: Annotated[int, typer.Option(min=1)] = 2000,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    size: Annotated[int, typer.Option(min=32, help="Side of the textures, in pixels.")] = 256,
+    style_size: Annotated[int, typer.Option(min=32, help="Long side of the picture: how large its marks are.")] = 256,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    checkpoint_seconds: Annotated[float, typer.Option(help="How much a crash may lose.")] = 60,
+    device: Annotated[str, typer.Option(help="cuda or cpu; default ATELIER_DEVICE, else what there is.")] = "",
+) -> None:
+    """Trains a generator that makes a texture from noise: Ulyanov's pyramid, with Gram matrices as its only loss."""
+    settings = load_settings(TrainerSettings)
+    run = prepare_texture(
+        texture_config(_one_of(norm, Norm), iterations, batch, size, style_size, seed),
+        name=style.stem,
+        picture=style_picture(style, style_size),
+        vgg=needed(vgg or descriptor_file(settings, "vgg19"), "descriptor weights", "--vgg", "ATELIER_VGG"),
+        folder=out,
+        checkpoint_seconds=checkpoint_seconds,
+        device=choose_device(device or settings.device),
     )
     _train(run)
 
@@ -147,7 +175,7 @@ def prepare(
         open_storage(str(folder)),
         checkpoint_seconds=checkpoint_seconds,
         threads=threads,
-        saved=lambda: _save_preview(run, folder, looking_size),
+        saved=lambda: _save_preview(training, photographs, folder, looking_size),
     )
     run.resume()
     return run
@@ -190,10 +218,9 @@ def _train(run: Run) -> None:
         run.train(show, lambda: bool(stopped))
 
 
-def _save_preview(run: Run, folder: Path, size: int) -> None:
+def _save_preview(training: Training, photographs: Photographs, folder: Path, size: int) -> None:
     """A row for each photograph: as it is, then as each row of the bank has it."""
-    training = run.training
-    contents = run.photographs.held_out_squares(PREVIEW_PHOTOGRAPHS, size).to(training.device)
+    contents = photographs.held_out_squares(PREVIEW_PHOTOGRAPHS, size).to(training.device)
     columns = [stylized_with(training.generator, style, contents) for style in training.styles]
     (folder / PREVIEW).write_bytes(jpeg(sheet(contents, columns)))
 
@@ -215,7 +242,7 @@ def _one_of(value: str, choices: Any) -> Any:
     return value
 
 
-def _needed(path: Path | None, what: str, option: str, variable: str) -> Path:
+def needed(path: Path | None, what: str, option: str, variable: str) -> Path:
     if path is None:
         raise SettingsError(
             f"Where are the {what}? Name them with {option} or {variable}, or run `atelier content fetch` (with "

@@ -57,6 +57,9 @@ class TrainConfig:
     warm_up: int = 20
     """Iterations in which the learning rates rise, until the optimiser knows how large gradients are."""
     frozen_trunk: bool = False
+    content_row: bool = True
+    """Whether the row that reproduces the content is trained; a generator of one style alone, as the papers have them,
+    does without."""
     pool: int = 0
     """How many batches are used, over and over; 0: every batch is new. What is known of them is computed once."""
     seed: int = 0
@@ -103,7 +106,8 @@ class Training:
         self._healthy: bytes = self.state()
 
     def _is_trained(self, row: int) -> bool:
-        return not (self.config.frozen_trunk and self.names[row] == CONTENT_ROW)
+        is_content = self.names[row] == CONTENT_ROW
+        return not (is_content and (self.config.frozen_trunk or not self.config.content_row))
 
     def _groups(self) -> list[dict[str, Any]]:
         config = self.config
@@ -271,10 +275,15 @@ class Training:
     def identity(self) -> str:
         """What two states must have in common."""
         about = {"names": self.names, "precision": str(self.precision), "inputs": self._inputs}
-        return json.dumps({**asdict(self.config), **about})
+        config = {**asdict(self.config), "generator": self.config.generator.described()}
+        if self.config.content_row:  # it came later, and older states go on
+            del config["content_row"]
+        return json.dumps({**config, **about})
 
     def checkpoint(self) -> Checkpoint:
-        return of_generator(self.generator, self.names, self.styles)
+        """What has been learnt: a row of the content that is not trained is left out."""
+        first = 1 if self.names[0] == CONTENT_ROW and not self.config.content_row else 0
+        return of_generator(self.generator, self.names[first:], self.styles[first:])
 
 
 def _means_over_rows(losses: Losses, rows: Tensor) -> dict[str, float]:

@@ -5,6 +5,8 @@ what reads them divides its weights among the copies. An instance norm gives a c
 do the style vectors. The copies share the weights unequally, so that they learn different things.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ def widened(bank: Checkpoint, width: int, seed: int = 0) -> Checkpoint:
             "norm, and at most double."
         )
     draw = np.random.default_rng(seed)
-    target = GeneratorConfig(config.architecture, config.norm, width)
+    target = replace(config, width=width)
     trunk = {name: tensor.float() for name, tensor in bank.trunk.items()}
     channels: dict[str, Tensor] = {}  # of the layer's output: which old channel each new one copies
     copies_in = torch.arange(3)

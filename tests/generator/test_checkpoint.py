@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from contract.errors import CheckpointError
+from contract.settings import ContractSettings
 from generator.checkpoint import (
     CONTENT_ROW,
     FORMAT,
@@ -98,6 +99,21 @@ def test_a_bank_is_written_in_the_same_bytes_every_time() -> None:
     assert len({trunk_of(bank) for _ in range(10)}) == 1
     assert len({vector_of(bank, "wave") for _ in range(10)}) == 1
     assert trunk_of(Checkpoint.from_bytes(bank.to_bytes())) == trunk_of(bank)
+
+
+def test_the_trunk_that_ships_with_atelier_is_written_in_the_bytes_that_it_has() -> None:
+    """It was written before generators had a padding, and every style names it by its hash."""
+    files = [path for path in ContractSettings().builtin_styles.rglob("*") if path.suffix == ".safetensors"]
+    trunks = [data for data in map(Path.read_bytes, files) if b"atelier-generator" in data[:100_000]]
+    assert trunks
+    for data in trunks:
+        assert trunk_of(Checkpoint.from_bytes(data)) == data
+
+
+def test_a_padding_other_than_the_usual_one_comes_back() -> None:
+    generator = Generator(GeneratorConfig("pyramid", width=2, padding="circular"))
+    bank = of_generator(generator, ("a",), generator.neutral_style()[None])
+    assert Checkpoint.from_bytes(bank.to_bytes()).generator().config == generator.config
 
 
 def test_a_checkpoint_says_what_it_is_to_every_reader_of_safetensors(tmp_path: Path) -> None:

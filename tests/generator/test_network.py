@@ -95,11 +95,45 @@ def test_the_pyramid_has_the_size_of_the_published_one() -> None:
         {"width": 4.0},
         {"width": True},
         {"width": "4"},
+        {"padding": "reflect"},
     ],
 )
 def test_a_configuration_that_cannot_be_built_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         GeneratorConfig(**wrong)
+
+
+# --- The padding ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_picture_is_continued_at_its_borders_unless_another_padding_is_asked_for(architecture: Architecture) -> None:
+    continued = {"residual": "reflect", "pyramid": "replicate"}[architecture]
+    for config, mode in (
+        (GeneratorConfig(architecture, width=2), continued),
+        (GeneratorConfig(architecture, width=2, padding="zeros"), "zeros"),
+        (GeneratorConfig(architecture, width=2, padding="circular"), "circular"),
+    ):
+        padded = [
+            one for one in Generator(config).modules() if isinstance(one, nn.Conv2d) and one.kernel_size != (1, 1)
+        ]
+        assert {one.padding_mode for one in padded} == {mode}
+
+
+@torch.no_grad()
+def test_with_circular_padding_a_pyramid_makes_of_a_shifted_picture_the_same_shifted() -> None:
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig("pyramid", width=3, padding="circular")).eval()
+    styles, content = random_styles(generator, 1), pictures(1)
+    shifted = generator(content.roll((32, 32), dims=(2, 3)), styles)  # by a cell of the coarsest scale
+    assert difference(shifted, generator(content, styles).roll((32, 32), dims=(2, 3))) < 1e-4
+
+
+def test_a_configuration_describes_its_padding_only_where_it_is_not_what_it_always_was() -> None:
+    assert GeneratorConfig().described() == {"architecture": "residual", "norm": "instance", "width": 32}
+    described = GeneratorConfig("pyramid", "batch", 8, "zeros").described()
+    assert described == {"architecture": "pyramid", "norm": "batch", "width": 8, "padding": "zeros"}
+    assert GeneratorConfig(**described) == GeneratorConfig("pyramid", "batch", 8, "zeros")
 
 
 # --- The normalisation ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The training of a bank: which weights move and by how much, and what happens when they move the wrong way."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -101,6 +102,22 @@ def test_styles_have_equal_turns_and_the_content_a_quarter_to_a_ninth(
 
 def test_the_content_has_no_turn_where_its_row_is_not_trained() -> None:
     assert set(turns(Training(QUICK, (CONTENT_ROW, "a"), CPU, bank()), 5)) == {1}
+
+
+def test_a_generator_of_one_style_alone_has_no_turn_for_the_content_and_no_row() -> None:
+    alone = Training(replace(CONFIG, content_row=False), (CONTENT_ROW, "a"), CPU)
+    assert set(turns(alone, 5)) == {1}
+    assert alone.checkpoint().names == ("a",)
+    assert torch.equal(alone.checkpoint().styles[0], alone.styles[1])
+
+
+def test_a_state_from_before_there_were_such_generators_is_gone_on_from() -> None:
+    """What came later is not in the identity of the runs that do without it."""
+    identity = json.loads(Training(CONFIG, NAMES, CPU).identity())
+    assert "content_row" not in identity
+    assert identity["generator"] == {"architecture": "residual", "norm": "instance", "width": 4}
+    alone = json.loads(Training(replace(CONFIG, content_row=False), NAMES, CPU).identity())
+    assert alone["content_row"] is False
 
 
 def test_rows_come_in_another_order_each_round() -> None:
