@@ -42,7 +42,11 @@ def running_service(folder: Path | None = None, environment: dict[str, str] | No
     """``atelier up`` with these settings, ready; in a folder that is there already, or in a new one."""
     with tempfile.TemporaryDirectory() as temporary, (Path(temporary) / "log").open("wb") as log:
         port = free_port()
-        settings = {"ATELIER_DATA": str(folder or Path(temporary) / "data"), "ATELIER_PORT": str(port), **environment}
+        settings = {
+            "ATELIER_DATA": str(folder or Path(temporary) / "data"),
+            "ATELIER_PORT": str(port),
+            **(environment or {}),
+        }
         command = [sys.executable, "-m", "atelier.cli", "up"]
         started_at = time.perf_counter()
         process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log)

@@ -31,8 +31,8 @@ class Step:
 
 
 def has_steps(config: GeneratorConfig) -> bool:
-    """Whether generators of this kind are rows of steps: residual ones with instance norm are."""
-    return config.architecture == "residual" and config.norm == "instance"
+    """Whether generators of this kind are rows of steps: residual ones with instance norm that reflect are."""
+    return (config.architecture, config.norm, config.padding) == ("residual", "instance", "continued")
 
 
 def steps(generator: Generator) -> list[Step]:

@@ -14,7 +14,7 @@ from generator.network import Generator, GeneratorConfig
 from generator.pixels import Pixels, to_pixels, to_tensor
 from tests.conftest import run_to_end, tiny_bank
 from worker.networks import Affine, TorchNetwork
-from worker.steps import Step, steps
+from worker.steps import Step, has_steps, steps
 from worker.tiles import Box, FloatOverflowError, ScratchMap, Statistics, halo_of, stylized_in_tiles, tiles
 
 CPU = torch.device("cpu")
@@ -200,6 +200,16 @@ def test_half_precision_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     scratch.close()
 
 
-def test_generators_without_steps_are_refused() -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        GeneratorConfig("pyramid", width=2),
+        GeneratorConfig(norm="batch", width=2),
+        GeneratorConfig(width=2, padding="zeros"),
+    ],
+    ids=str,
+)
+def test_generators_without_steps_are_told_apart(config: GeneratorConfig) -> None:
+    assert not has_steps(config)
     with pytest.raises(AssertionError):
-        steps(Generator(GeneratorConfig("pyramid", width=2)))
+        steps(Generator(config))
