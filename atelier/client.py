@@ -1,7 +1,7 @@
 """The Python client: a photograph in, the stylized photograph out; paintings in, a new style out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -9,11 +9,12 @@ from typing import Any, Self
 
 import httpx
 
+from atelier.events import Event, parse_events
 from contract.errors import AtelierError
 
 REQUEST_SECONDS = 90
 WAIT_SECONDS = 30
-WATCH_SECONDS = 1
+AGAIN_SECONDS = 1
 AWAY_SECONDS = 60
 UNFINISHED = ("queued", "running")
 
@@ -72,7 +73,8 @@ class Client:
             headers={"Content-Type": "application/octet-stream", "Prefer": f"wait={WAIT_SECONDS}"},
         )
         if response.status_code == httpx.codes.ACCEPTED:
-            response = self._result(response.json()["urls"])
+            job = self.follow(response.json(), lambda _: None)
+            response = self._request("GET", job["urls"]["result"])
         return _checked(response).content
 
     def styles(self) -> list[dict[str, Any]]:
@@ -90,7 +92,7 @@ class Client:
         """A new style from 1 to 8 pictures of it, waiting until it is published; the result of the job.
 
         ``options`` are those of POST /styles: quality (quick or full), iterations, style_weight, stroke_size, content,
-        title, description, replace. ``watch`` is told of the job's document about once a second.
+        title, description, replace. ``watch`` is told of the job's document whenever it changes.
         """
         return result_of(self.follow(self.begin_training(pictures, name, **options), watch))
 
@@ -103,27 +105,27 @@ class Client:
             job: dict[str, Any] = _checked(self._request("POST", "/styles", data=fields, files=images)).json()
         return job
 
-    def job(self, url: str, wait_seconds: float = 0) -> dict[str, Any]:
-        """The document of the job at this address (``urls.self``), when it ends or after this long."""
-        job: dict[str, Any] = _checked(self._request("GET", url, params={"wait": wait_seconds})).json()
+    def job(self, url: str) -> dict[str, Any]:
+        """The document of the job at this address (``urls.self``)."""
+        job: dict[str, Any] = _checked(self._request("GET", url)).json()
         return job
 
     def follow(self, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
-        """The document of the job when it has ended; ``watch`` is told of it about once a second meanwhile.
+        """The document of the job when it has ended; ``watch`` is told of it whenever it changes meanwhile.
 
         The job goes on whoever watches, so a service that is away for less than a minute is waited for.
         """
-        answered = time.monotonic()
+        heard, answered = "", time.monotonic()
         while job["state"] in UNFINISHED:
-            watch(job)
             try:
-                job = self.job(job["urls"]["self"], wait_seconds=WATCH_SECONDS)
-                answered = time.monotonic()
+                for event in self._events(job["urls"]["events"], heard):
+                    heard, answered = event.id, time.monotonic()
+                    job = event.applied(job)
+                    watch(job)
             except UnreachableError:
                 if time.monotonic() - answered > AWAY_SECONDS:
                     raise
-                time.sleep(WATCH_SECONDS)
-        watch(job)
+                time.sleep(AGAIN_SECONDS)
         return job
 
     def cancel(self, url: str) -> None:
@@ -145,11 +147,20 @@ class Client:
     ) -> None:
         self.close()
 
-    def _result(self, urls: dict[str, str]) -> httpx.Response:
-        """The result of a job that took longer than the request, once it has ended."""
-        while self.job(urls["self"], wait_seconds=WAIT_SECONDS)["state"] in UNFINISHED:
-            pass
-        return self._request("GET", urls["result"])
+    def _events(self, url: str, heard: str) -> Iterator[Event]:
+        """What happens to a job after this event, until it ends or the service lets go.
+
+        Raises UnreachableError when nothing answers, or says that it is busy.
+        """
+        try:
+            with self._http.stream("GET", url, headers={"Last-Event-ID": heard} if heard else {}) as response:
+                if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                    raise UnreachableError(self._url, httpx.HTTPError("it is busy"))
+                if not response.is_success:
+                    response.read()
+                yield from parse_events(_checked(response).iter_lines())
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UnreachableError(self._url, error) from error
 
     def _request(self, method: str, address: str, **parts: Any) -> httpx.Response:
         try:

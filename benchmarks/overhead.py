@@ -44,7 +44,10 @@ def main() -> None:
         for number in range(arguments.requests + 3):
             start = time.perf_counter()
             answer = client.post(
-                "/stylize", params={"style": style}, content=content, headers={"Content-Type": "image/jpeg"}
+                "/stylize",
+                params={"style": style},
+                content=content,
+                headers={"Content-Type": "image/jpeg", "Cache-Control": "no-store"},
             )
             total = time.perf_counter() - start
             answer.raise_for_status()

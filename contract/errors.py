@@ -15,6 +15,7 @@
     │   └── ImageTooLargeError         more pixels, or a longer side, than the limit
     ├── BodyTooLargeError          more bytes than the limit
     ├── UploadTimeoutError         the body came too slowly
+    ├── ForbiddenError             it is not for whoever asks
     ├── NotFoundError              nothing has that address
     │   ├── StyleNotFoundError
     │   ├── StylePictureNotFoundError  the style has no thumbnail or contact sheet
@@ -27,9 +28,13 @@
     ├── JobExpiredError            it existed; its time is over
     ├── ResultNotReadyError        the job has no picture (yet, or ever)
     ├── JobFinishedError           too late to cancel
+    ├── JobSharedError             others were given the same job, so it is not one client's to cancel
+    ├── KeyReusedError             the idempotency key belongs to another payload
+    ├── RequestInFlightError       the request that has the idempotency key has not become a job yet
     ├── BusyError                  try again later, nothing is lost
     │   ├── QueueFullError
     │   ├── TooManyUploadsError        as many bodies are coming in as may
+    │   ├── TooManyListenersError      as many requests wait for jobs as may
     │   ├── QueueUnavailableError      Redis does not answer
     │   └── StoreUnavailableError      pictures or styles cannot be written or read
     ├── JobError                   how a job fails after it was accepted
@@ -140,6 +145,11 @@ class UploadTimeoutError(AtelierError):
     title = "The upload took too long"
 
 
+class ForbiddenError(AtelierError):
+    code = "forbidden"
+    title = "This is not for you"
+
+
 class NotFoundError(AtelierError):
     code = "not-found"
     title = "There is nothing at this address"
@@ -202,6 +212,21 @@ class JobFinishedError(AtelierError):
     title = "The job has ended already"
 
 
+class JobSharedError(AtelierError):
+    code = "job-shared"
+    title = "Several requests were given this job"
+
+
+class KeyReusedError(AtelierError):
+    code = "idempotency-key-reused"
+    title = "The idempotency key belongs to another request"
+
+
+class RequestInFlightError(AtelierError):
+    code = "request-in-flight"
+    title = "The first request with this idempotency key is still coming in"
+
+
 class BusyError(AtelierError):
     code = "busy"
     title = "The service is busy"
@@ -215,6 +240,11 @@ class QueueFullError(BusyError):
 class TooManyUploadsError(BusyError):
     code = "too-many-uploads"
     title = "Too many uploads are under way"
+
+
+class TooManyListenersError(BusyError):
+    code = "too-many-listeners"
+    title = "Too many requests wait for jobs"
 
 
 class QueueUnavailableError(BusyError):

@@ -70,6 +70,15 @@ class ImageStore:
         with store_errors():
             return bytes(obstore.get(self._storage, ref.path).bytes())
 
+    def has(self, ref: ImageRef) -> bool:
+        """Whether it has not been swept. Raises StoreUnavailableError."""
+        try:
+            with store_errors():
+                obstore.head(self._storage, ref.path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def sweep(self, older_than: timedelta, in_use: Container[str]) -> int:
         """Deletes the pictures that were last put longer ago than this and whose hash is not in use; how many."""
         deadline = datetime.now(UTC) - older_than

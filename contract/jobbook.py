@@ -5,6 +5,8 @@ latest fence. A worker that dies stops beating, and the reaper puts its jobs bac
 dead holds an old fence, and its result is refused.
 """
 
+import json
+import re
 import secrets
 import uuid
 from collections.abc import Iterator
@@ -17,14 +19,18 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from contract import transitions
+from contract.admission import ALONE, Admission, KnownKey, Terms, request_fingerprint
 from contract.errors import (
     AtelierError,
     JobExpiredError,
     JobFinishedError,
     JobNotFoundError,
+    JobSharedError,
+    KeyReusedError,
     PoisonJobError,
     QueueFullError,
     QueueUnavailableError,
+    RequestInFlightError,
     StyleExistsError,
 )
 from contract.jobs import (
@@ -41,9 +47,19 @@ from contract.jobs import (
 from contract.settings import ContractSettings
 
 PREFIX = "atelier:"
+ANNOUNCEMENTS = PREFIX + "announcements"
+"""The stream that names every job to which something happens."""
+ANNOUNCEMENTS_KEPT = transitions.ANNOUNCEMENTS_KEPT
+DURATIONS = PREFIX + "durations"
+COUNTS = PREFIX + "counts"
 JobKind = Literal["stylize", "train"]
 KINDS: tuple[JobKind, ...] = get_args(JobKind)
 REAPER_SECONDS = 5
+EVENT_ID_PATTERN = r"[0-9]{1,19}-[0-9]{1,19}"
+RESERVATION_SECONDS = 15
+"""How long an idempotency key outlives a gateway that died while its request came in."""
+HIT_SECONDS = 60
+"""How long a result must still be kept to be the answer to another request, or a tenth of all its time."""
 TICKET_GRACE_SECONDS = 10
 """How long the ticket of a waiting job may be under way before it is missed."""
 
@@ -58,6 +74,15 @@ class Claim:
     @property
     def job_id(self) -> str:
         return self.record.id
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A job as it was after one of its events."""
+
+    record: JobRecord
+    event_id: str
+    """The latest event that the record knows of."""
 
 
 @dataclass(frozen=True)
@@ -109,31 +134,59 @@ class JobBook:
         self._settings = settings
         self._scripts = {
             name: client.register_script(transitions.PRELUDE + getattr(transitions, name))
-            for name in (
-                "CREATE", "FORGET", "CLAIM", "BEAT", "PROGRESS", "COMMIT", "RELEASE", "CANCEL", "REQUEUE",
-                "RESUBMITTED",
-            )
-        }  # fmt: skip
+            for name in transitions.SCRIPTS
+        }
 
     # --- The gateway's side ---
 
+    def reserve(self, key: str, token: str) -> KnownKey | None:
+        """Keeps an idempotency key for the request with this token, for a while; or the job that it has become.
+
+        Raises RequestInFlightError while another request has it.
+        """
+        milliseconds = round(RESERVATION_SECONDS * 1000)
+        outcome, *known = self._run("RESERVE", "", token, milliseconds, more_keys=(_key("idempotency", key),))
+        if outcome == "in flight":
+            raise _in_flight()
+        return KnownKey(*known) if outcome == "known" else None
+
+    def unreserve(self, key: str, token: str) -> None:
+        """Lets go of an idempotency key, if nothing has come of the request that had it."""
+        self._run("UNRESERVE", "", token, more_keys=(_key("idempotency", key),))
+
     def create(self, request: StylizeJob | TrainJob) -> JobRecord:
-        """A new waiting job.
+        """A new waiting job. Raises as ``admit`` does."""
+        return self.admit(request).record
+
+    def admit(self, request: StylizeJob | TrainJob, terms: Terms = ALONE) -> Admission:
+        """A new waiting job, or one that will do as well.
 
         Raises QueueFullError when as many of its kind wait already as may, StyleExistsError when a style of its name is
-        being trained.
+        being trained; KeyReusedError and RequestInFlightError for an idempotency key that is not this request's.
         """
-        job_id = str(uuid.uuid4())
         name = request.name if isinstance(request, TrainJob) else ""
         limit = self._limit(request.kind)
-        outcome = self._run("CREATE", job_id, request.model_dump_json(), limit, request.kind, name)
-        if outcome == "full":
-            raise QueueFullError(
-                f"{limit} jobs are waiting, and no more are taken: try again in a moment.", retry_after_seconds=5
-            )
-        if outcome == "taken":
-            raise StyleExistsError(f"A style {name!r} is being trained: wait for it, cancel it, or take another name.")
-        return self.get(job_id)
+        key = terms.idempotency
+        outcome, job_id = self._run(
+            "CREATE",
+            str(uuid.uuid4()),
+            request.model_dump_json(),
+            limit,
+            request.kind,
+            name,
+            key.token if key else "",
+            key.fingerprint if key else "",
+            int(terms.may_find),
+            round(1000 * min(HIT_SECONDS, self._settings.result_seconds / 10)),
+            terms.gone,
+            more_keys=(
+                _key("idempotency", key.key) if key else "",
+                _key("same", request_fingerprint(request)) if terms.may_find or terms.may_be_found else "",
+            ),
+        )
+        if not job_id:
+            raise _refusal(outcome, limit, name)
+        return Admission(self.get(job_id), outcome)
 
     def forget(self, job_id: str) -> None:
         """Takes back a job whose ticket could not be sent."""
@@ -142,29 +195,67 @@ class JobBook:
     def get(self, job_id: str) -> JobRecord:
         """Raises JobNotFoundError for an id that never was, JobExpiredError for one whose time is over."""
         with queue_errors():
-            fields = cast(dict[str, str], self._redis.hgetall(_key("job", job_id)))
-            if fields:
-                return JobRecord.from_hash(fields)
-            expired = self._redis.exists(_key("tombstone", job_id))
-        if expired:
-            raise JobExpiredError("The job has ended and its result has been deleted: send the picture again.")
-        raise JobNotFoundError("There is no job with this id.")
+            return self._record(job_id, cast(dict[str, str], self._redis.hgetall(_key("job", job_id))))
+
+    def snapshot(self, job_id: str) -> Snapshot:
+        """The job, and the latest of its events at that moment. Raises as ``get`` does."""
+        pairs, event_id = self._run("SNAPSHOT", job_id)
+        return Snapshot(self._record(job_id, dict(zip(pairs[::2], pairs[1::2], strict=True))), event_id)
+
+    def has_event(self, job_id: str, event_id: str) -> bool:
+        """Whether this event of the job is still kept: then all that came after it are, too."""
+        if not re.fullmatch(EVENT_ID_PATTERN, event_id):
+            return False
+        with queue_errors():
+            return bool(self._redis.xrange(events_key(job_id), event_id, event_id))
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ends a job that has not ended. What its worker still makes of it is dropped. Canceling twice is no error.
 
-        Raises JobFinishedError when it has succeeded or failed already, JobNotFoundError, JobExpiredError.
+        Raises JobFinishedError when it has succeeded or failed already, JobSharedError when several requests were given
+        it, JobNotFoundError, JobExpiredError.
         """
         before = self._run("CANCEL", job_id, self._settings.result_seconds, self._settings.tombstone_seconds)
         record = self.get(job_id)
         if before in (JobState.SUCCEEDED, JobState.FAILED):
             raise JobFinishedError(f"The job has {before} already: there is nothing to cancel.")
+        if before == "shared":
+            raise JobSharedError("Others sent the same and were given this job, too: it goes on for them.")
         return record
 
     def depth(self, kind: JobKind = "stylize") -> QueueDepth:
         with queue_errors():
             queued, running = self._redis.zcard(_set("queued", kind)), self._redis.zcard(_set("running", kind))
         return QueueDepth(queued, running)
+
+    def oldest_seconds(self, kind: JobKind = "stylize") -> float | None:
+        """How long the job that was created first of those that wait has waited; None when none does.
+
+        Not told by the scores of the set, which begin anew when a ticket is sent again.
+        """
+        created_at = _key("job", "*->created_at")
+        with queue_errors():
+            first = cast(
+                list[str | None], self._redis.sort(_set("queued", kind), 0, 1, by=created_at, get=[created_at])
+            )
+            return max(0.0, redis_time(self._redis) - float(first[0])) if first and first[0] else None
+
+    def mean_seconds(self, kind: JobKind = "stylize") -> float | None:
+        """How long a job of this kind takes, once it is worked on; None when none has succeeded for a day."""
+        with queue_errors():
+            mean = cast(str | None, self._redis.hget(DURATIONS, kind))
+        return float(mean) if mean else None
+
+    def counts(self, what: Literal["admitted", "finished"]) -> dict[tuple[JobKind, str], int]:
+        """How many requests for jobs of a kind became what, or jobs of a kind ended how, since Redis was empty.
+
+        A request that was sent again is not counted again. A job that was taken back, as its ticket could not be sent,
+        counts as one that was ``forgotten``.
+        """
+        with queue_errors():
+            counts = cast(dict[str, str], self._redis.hgetall(COUNTS))
+        split = ((name.split(":"), int(count)) for name, count in counts.items())
+        return {(cast(JobKind, kind), how): count for (about, kind, how), count in split if about == what}
 
     # --- The worker's side ---
 
@@ -191,7 +282,8 @@ class JobBook:
 
         ``lasts`` says that the next attempt would go on from here: then the attempts are counted anew.
         """
-        return bool(self._run("PROGRESS", claim.job_id, claim.fence, progress.model_dump_json(), int(lasts)))
+        previews = json.dumps([preview.sha256 for preview in progress.previews])
+        return bool(self._run("PROGRESS", claim.job_id, claim.fence, progress.model_dump_json(), int(lasts), previews))
 
     def succeed(self, claim: Claim, result: StylizeResult | TrainResult, timings: Timings) -> bool:
         """Ends the job with what it made; False when the claim no longer holds, and nothing has been written."""
@@ -255,6 +347,15 @@ class JobBook:
         """Notes that the ticket of a waiting job has been sent again."""
         self._run("RESUBMITTED", job_id)
 
+    def _record(self, job_id: str, fields: dict[str, str]) -> JobRecord:
+        if fields:
+            return JobRecord.from_hash(fields)
+        with queue_errors():
+            expired = self._redis.exists(_key("tombstone", job_id))
+        if expired:
+            raise JobExpiredError("The job has ended and its result has been deleted: send the picture again.")
+        raise JobNotFoundError("There is no job with this id.")
+
     def _requeue(self, job_id: str) -> str:
         return cast(
             str,
@@ -303,14 +404,42 @@ class JobBook:
             )
         )
 
-    def _run(self, script: str, job_id: str, *arguments: str | int) -> Any:
+    def _run(self, script: str, job_id: str, *arguments: str | int, more_keys: tuple[str, ...] = ()) -> Any:
         keys = [
             *(_key(part, job_id) for part in ("job", "heartbeat", "tombstone", "events")),
             PREFIX + "training",
+            ANNOUNCEMENTS,
+            DURATIONS,
+            COUNTS,
             *(_set(state, kind) for kind in KINDS for state in ("queued", "running")),
+            *more_keys,
         ]
         with queue_errors():
             return self._scripts[script](keys=keys, args=[job_id, *arguments])
+
+
+def _refusal(outcome: str, limit: int, name: str) -> AtelierError:
+    """Why a request does not become a job."""
+    if outcome == "full":
+        return QueueFullError(
+            f"{limit} jobs are waiting, and no more are taken: try again in a moment.", retry_after_seconds=5
+        )
+    if outcome == "taken":
+        return StyleExistsError(f"A style {name!r} is being trained: wait for it, cancel it, or take another name.")
+    return _in_flight() if outcome == "in flight" else key_reused()
+
+
+def key_reused() -> KeyReusedError:
+    return KeyReusedError(
+        "This idempotency key was sent with another payload before: take a new key for a new request."
+    )
+
+
+def _in_flight() -> RequestInFlightError:
+    return RequestInFlightError(
+        "The first request with this idempotency key is still coming in: send it again in a moment.",
+        retry_after_seconds=1,
+    )
 
 
 def _failure(error: AtelierError) -> str:

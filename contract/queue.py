@@ -12,6 +12,7 @@ from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
+from contract.admission import ALONE, Admission, Terms
 from contract.errors import QueueUnavailableError
 from contract.jobbook import KINDS, PREFIX, JobBook, JobKind, queue_errors
 from contract.jobs import JobRecord, StylizeJob, TrainJob
@@ -81,18 +82,23 @@ class JobQueue:
         self._redis = client
 
     def submit(self, request: StylizeJob | TrainJob) -> JobRecord:
+        """A job of its own. Raises as ``admit`` does."""
+        return self.admit(request, ALONE).record
+
+    def admit(self, request: StylizeJob | TrainJob, terms: Terms) -> Admission:
         """Writes the job down, then sends its ticket; when that fails, the job is taken back.
 
-        Raises QueueFullError, StyleExistsError, QueueUnavailableError. When Redis goes away in the very middle, so that
+        Raises what ``JobBook.admit`` does, QueueUnavailableError. When Redis goes away in the very middle, so that
         nothing can be taken back, the job may still be done: for a client that has been told to try again.
         """
-        record = self._book.create(request)
-        try:
-            self._send_ticket(request.kind, record.id)
-        except QueueUnavailableError:
-            self._book.forget(record.id)
-            raise
-        return record
+        admission = self._book.admit(request, terms)
+        if admission.how == "created":
+            try:
+                self._send_ticket(request.kind, admission.record.id)
+            except QueueUnavailableError:
+                self._book.forget(admission.record.id)
+                raise
+        return admission
 
     def reap(self) -> int:
         """Sends again the tickets of jobs whose worker, or whose ticket, was lost; how many they were."""

@@ -1,13 +1,19 @@
 """The steps that a job can take, each one atomic script that runs inside Redis (6.2 or newer, not a cluster).
 
 Every script gets the same keys: the job's hash, its heartbeat, its tombstone, its event stream, the names of styles
-that are being trained, and for each kind of job the sets of those that wait and that run (scores are times). The first
-argument is the job's id. Time is Redis's own, so the clocks of gateways and workers do not matter.
+that are being trained, the stream that says which jobs have events, how long jobs take, how many there were, and for
+each kind of job the sets of those that wait and that run (scores are times); those that take a request in get two more.
+The first argument is the job's id. Time is Redis's own, so the clocks of gateways and workers do not matter.
 """
 
-PRELUDE = """
-local job, heartbeat, tombstone, events, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local sets = {stylize = {KEYS[6], KEYS[7]}, train = {KEYS[8], KEYS[9]}}
+ANNOUNCEMENTS_KEPT = 10_000
+"""How many of the latest events can still be heard of by a process that was busy meanwhile."""
+
+PRELUDE = (
+    f"local ANNOUNCEMENTS_KEPT = {ANNOUNCEMENTS_KEPT}"
+    + """
+local job, heartbeat, tombstone, events, names, announcements, durations, counts = unpack(KEYS, 1, 8)
+local sets = {stylize = {KEYS[9], KEYS[10]}, train = {KEYS[11], KEYS[12]}}
 local id = ARGV[1]
 local queued, running = unpack(sets[redis.call('HGET', job, 'kind') or 'stylize'])
 
@@ -20,8 +26,20 @@ local function get(field)
   return redis.call('HGET', job, field)
 end
 
+-- One more: what has happened to jobs of this kind, how.
+local function count_one(what, kind, how)
+  redis.call('HINCRBY', counts, what .. ':' .. kind .. ':' .. how, 1)
+end
+
+-- An event of the job, of which so many are kept, and that there is one.
+local function tell(kept, ...)
+  redis.call('XADD', events, 'MAXLEN', '~', kept, '*', ...)
+  redis.call('XADD', announcements, 'MAXLEN', '~', ANNOUNCEMENTS_KEPT, '*', 'job', id)
+  redis.call('EXPIRE', announcements, 3600)
+end
+
 local function announce(state)
-  redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'state', 'state', state)
+  tell(1000, 'event', 'state', 'state', state, 'attempt', get('attempt') or 0)
 end
 
 -- The name of a style that the job was to train is free again.
@@ -30,14 +48,43 @@ local function free_name()
   if name and redis.call('HGET', names, name) == id then redis.call('HDEL', names, name) end
 end
 
+-- Another job of the same deployment.
+local function job_of(other)
+  return string.sub(job, 1, -#id - 1) .. other
+end
+
+-- The same request is to find the job no more: or no longer than the job can be found itself.
+local function free_same(seconds)
+  local same = get('same')
+  if not same or redis.call('GET', same) ~= id then return end
+  if seconds then redis.call('EXPIRE', same, seconds) else redis.call('DEL', same) end
+end
+
+-- Each idempotency key under which the job is known.
+local function for_keys(command, ...)
+  for key in string.gmatch(get('keys') or '', '%S+') do redis.call(command, key, ...) end
+end
+
+-- How long a job of this kind takes from its last start to its success: a mean to which the latest adds a fifth.
+local function learn(time)
+  local kind, took = get('kind') or 'stylize', time - get('started_at')
+  local mean = redis.call('HGET', durations, kind)
+  redis.call('HSET', durations, kind, tostring(mean and 0.8 * mean + 0.2 * took or took))
+  redis.call('EXPIRE', durations, 86400)
+end
+
 -- Ends the job: from here on it lives for result_seconds, and its id a little longer.
 local function finish(state, result_seconds, tombstone_seconds)
   local time = now()
+  if state == 'succeeded' then learn(time) end
+  count_one('finished', get('kind') or 'stylize', state)
   redis.call('HSET', job, 'state', state, 'finished_at', time, 'expires_at', tostring(time + result_seconds))
   redis.call('ZREM', queued, id)
   redis.call('ZREM', running, id)
   redis.call('DEL', heartbeat)
   free_name()
+  free_same(state == 'succeeded' and result_seconds)
+  for_keys('EXPIRE', result_seconds)
   redis.call('EXPIRE', job, result_seconds)
   redis.call('SET', tombstone, 1, 'EX', result_seconds + tombstone_seconds)
   announce(state)
@@ -56,18 +103,87 @@ local function is_terminal(state)
   return state == 'succeeded' or state == 'failed' or state == 'canceled'
 end
 """
+)
+
+RESERVE = """
+-- '', token, milliseconds; the idempotency key → {'reserved'} | {'in flight'} | {'known', job, fingerprint}
+-- Whoever has the key reserved reserves it for longer. A key is known as long as its job is.
+local key = KEYS[13]
+local known = redis.call('HGET', key, 'job')
+if known and redis.call('EXISTS', job_of(known)) == 1 then
+  redis.call('HINCRBY', job_of(known), 'replays', 1)
+  return {'known', known, redis.call('HGET', key, 'fingerprint')}
+end
+local holder = redis.call('HGET', key, 'token')
+if holder and holder ~= ARGV[2] then return {'in flight'} end
+redis.call('DEL', key)
+redis.call('HSET', key, 'token', ARGV[2])
+redis.call('PEXPIRE', key, ARGV[3])
+return {'reserved'}
+"""
+
+UNRESERVE = """
+-- '', token; the idempotency key → nothing. No job has come of the request that had it reserved.
+if redis.call('HGET', KEYS[13], 'token') == ARGV[2] then redis.call('DEL', KEYS[13]) end
+"""
 
 CREATE = """
--- id, request, queue limit, kind, name → 'created' | 'full' | 'taken'. Asked twice with the same id, it creates once.
--- A name (of a style to train) may be that of one job at a time; '' is none.
-if redis.call('EXISTS', job) == 1 then return 'created' end
+-- id, request, queue limit, kind, name, token, fingerprint, 1 when an earlier job will do, milliseconds that its result
+-- must have left, a job whose result is gone; the idempotency key, the key of the same request ('' is none)
+-- → {'created' | 'replayed' | 'shared' | 'hit', job} | {'full' | 'taken' | 'other payload' | 'in flight', ''}
+-- Asked twice with the same id, it creates once. A name (of a style to train) may be that of one job at a time.
+if redis.call('EXISTS', job) == 1 then return {'created', id} end
+local key, same = KEYS[13], KEYS[14]
+local gone = ARGV[10]
+
+local function lives(other)
+  return other and other ~= gone and redis.call('EXISTS', job_of(other)) == 1
+end
+
+-- From now on the idempotency key means this job, as long as there is this job.
+local function remember(other)
+  if key == '' then return end
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'job', other, 'fingerprint', ARGV[7])
+  local left = redis.call('PTTL', job_of(other))
+  if left > 0 then return redis.call('PEXPIRE', key, left) end
+  local keys = redis.call('HGET', job_of(other), 'keys')
+  redis.call('HSET', job_of(other), 'keys', keys and keys .. ' ' .. key or key)
+end
+
+if key ~= '' then
+  local known, holder = unpack(redis.call('HMGET', key, 'job', 'token'))
+  if lives(known) then
+    if redis.call('HGET', key, 'fingerprint') ~= ARGV[7] then return {'other payload', ''} end
+    redis.call('HINCRBY', job_of(known), 'replays', 1)
+    return {'replayed', known}
+  end
+  if holder and holder ~= ARGV[6] then return {'in flight', ''} end
+end
+
+local earlier = same ~= '' and ARGV[8] == '1' and redis.call('GET', same)
+if lives(earlier) then
+  local state = redis.call('HGET', job_of(earlier), 'state')
+  if not is_terminal(state) then
+    redis.call('HINCRBY', job_of(earlier), 'sharers', 1)
+    remember(earlier)
+    count_one('admitted', ARGV[4], 'shared')
+    return {'shared', earlier}
+  end
+  if redis.call('PTTL', job_of(earlier)) >= tonumber(ARGV[9]) then
+    remember(earlier)
+    count_one('admitted', ARGV[4], 'hit')
+    return {'hit', earlier}
+  end
+end
+
 queued, running = unpack(sets[ARGV[4]])
 if ARGV[5] ~= '' then
   local holder = redis.call('HGET', names, ARGV[5])
-  local state = holder and redis.call('HGET', string.sub(job, 1, -#id - 1) .. holder, 'state')
-  if state and not is_terminal(state) then return 'taken' end
+  local state = holder and redis.call('HGET', job_of(holder), 'state')
+  if state and not is_terminal(state) then return {'taken', ''} end
 end
-if redis.call('ZCARD', queued) >= tonumber(ARGV[3]) then return 'full' end
+if redis.call('ZCARD', queued) >= tonumber(ARGV[3]) then return {'full', ''} end
 if ARGV[5] ~= '' then
   redis.call('HSET', names, ARGV[5], id)
   redis.call('HSET', job, 'name', ARGV[5])
@@ -75,17 +191,34 @@ end
 local time = now()
 redis.call('HSET', job, 'id', id, 'kind', ARGV[4], 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
   'created_at', time)
+if same ~= '' then
+  redis.call('SET', same, id)
+  redis.call('HSET', job, 'same', same)
+end
+remember(id)
 redis.call('ZADD', queued, time, id)
 announce('queued')
-return 'created'
+count_one('admitted', ARGV[4], 'created')
+return {'created', id}
+"""
+
+SNAPSHOT = """
+-- id → {fields and values of the job, its latest event}. Not a transaction: those are refused when memory is short.
+local latest = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
+return {redis.call('HGETALL', job), latest[1] and latest[1][1] or '0-0'}
 """
 
 FORGET = """
--- id → nothing. Takes a job back whose ticket could not be sent, unless somebody has it already.
-if get('state') == 'queued' and get('fence') == '0' then
+-- id → nothing. Takes a job back whose ticket could not be sent, unless somebody has it already, or another request has
+-- been given it: then the reaper sends the ticket.
+if get('state') == 'queued' and get('fence') == '0' and not get('sharers') and not get('replays') then
   free_name()
+  free_same()
+  for_keys('DEL')
+  local kind = get('kind') or 'stylize'
   redis.call('DEL', job, events)
   redis.call('ZREM', queued, id)
+  count_one('finished', kind, 'forgotten')  -- last: a Redis short of memory takes it after what makes room only
 end
 """
 
@@ -130,12 +263,16 @@ return 1
 """
 
 PROGRESS = """
--- id, fence, progress, 1 when it lasts → 1 while the claim holds, else 0.
+-- id, fence, progress, 1 when it lasts, previews → 1 while the claim holds, else 0. New previews are an event, too.
 -- With progress that the next attempt goes on from, this attempt is the first again: only tries in vain are counted.
 if get('fence') ~= ARGV[2] or is_terminal(get('state')) then return 0 end
 redis.call('HSET', job, 'progress', ARGV[3])
 if ARGV[4] == '1' then redis.call('HSET', job, 'attempt', 1) end
-redis.call('XADD', events, 'MAXLEN', '~', 100, '*', 'event', 'progress')
+tell(100, 'event', 'progress', 'progress', ARGV[3])
+if ARGV[5] ~= (get('previews') or '[]') then
+  redis.call('HSET', job, 'previews', ARGV[5])
+  tell(100, 'event', 'preview', 'previews', ARGV[5])
+end
 return 1
 """
 
@@ -166,9 +303,11 @@ return 1
 """
 
 CANCEL = """
--- id, result_seconds, tombstone_seconds → the state it was in before. The new fence keeps its worker from writing.
+-- id, result_seconds, tombstone_seconds → the state it was in before, or 'shared' when several requests were given it.
+-- The new fence keeps its worker from writing.
 local state = get('state')
 if not state or is_terminal(state) then return state end
+if get('sharers') then return 'shared' end
 redis.call('HINCRBY', job, 'fence', 1)
 finish('canceled', ARGV[2], ARGV[3])
 return state
@@ -198,3 +337,19 @@ if not get('state') then drop()
 elseif get('state') == 'queued' then redis.call('ZADD', queued, now(), id)
 else redis.call('ZREM', queued, id) end
 """
+
+SCRIPTS = (
+    "RESERVE",
+    "UNRESERVE",
+    "CREATE",
+    "SNAPSHOT",
+    "FORGET",
+    "CLAIM",
+    "BEAT",
+    "PROGRESS",
+    "COMMIT",
+    "RELEASE",
+    "CANCEL",
+    "REQUEUE",
+    "RESUBMITTED",
+)

@@ -1,60 +1,189 @@
-"""Waiting for a job to end, without asking again and again: a blocking read of its event stream."""
+"""Hearing of what becomes of jobs, without asking again and again: one blocking read for all who listen in a process.
+
+What happens to a job stands in the job's own stream. That something has happened is announced in one stream for all
+jobs, which a watcher reads for as long as anybody listens. It wakes those whose job is named, and they read what is new
+to them: so a thousand listeners hold no connection to Redis while nothing happens.
+"""
 
 import asyncio
-import time
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from contract.jobbook import events_key
+from contract.errors import TooManyListenersError
+from contract.jobbook import ANNOUNCEMENTS, ANNOUNCEMENTS_KEPT, events_key
 from contract.jobs import JobState
 
-BLOCK_MILLISECONDS = 5000
+CONNECTIONS = 16
+BLOCK_MILLISECONDS = 2000
 RECONNECT_SECONDS = 0.5
-GRACE_SECONDS = 0.5
-"""How much later than asked for a wait may end, so that a read that is about to return is not cut off."""
+ROOM_HINT_SECONDS = 5
+BEGINNING = "0-0"
+"""Before every event."""
 
 
-def connect_async(url: str, *, max_connections: int) -> Redis:
-    """The client for waiting: one connection for each request that waits."""
+@dataclass(frozen=True)
+class JobEvent:
+    """One entry of a job's stream. Its id grows with every event."""
+
+    id: str
+    fields: dict[str, str]
+
+    @property
+    def ends(self) -> bool:
+        """Whether the job has ended with it."""
+        return "state" in self.fields and JobState(self.fields["state"]).is_terminal
+
+
+def connect_async(url: str) -> Redis:
+    """The client for watching: few connections, for all commands but one are over at once."""
     pool = BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
-        max_connections=max_connections,
+        max_connections=CONNECTIONS,
         timeout=None,
         socket_connect_timeout=2.0,
-        socket_timeout=BLOCK_MILLISECONDS / 1000 + 5,
+        socket_timeout=BLOCK_MILLISECONDS / 1000 + 2,
     )
     return Redis.from_pool(pool)
 
 
-async def wait_for_end(client: Redis, job_id: str, seconds: float) -> bool:
-    """Whether the job ends within this long. A Redis that is away for a moment is waited for."""
+class Watcher:
+    """Tells the listeners of one event loop of their jobs. A Redis that is away for a moment is waited for."""
+
+    def __init__(self, client: Redis, *, max_listeners: int) -> None:
+        self._redis = client
+        self._max_listeners = max_listeners
+        self._listening: dict[str, set[asyncio.Event]] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._released = False
+
+    @property
+    def listeners(self) -> int:
+        return sum(map(len, self._listening.values()))
+
+    def check_room(self) -> None:
+        """Raises TooManyListenersError when as many listen as may."""
+        if self.listeners >= self._max_listeners:
+            raise TooManyListenersError(
+                f"{self._max_listeners} requests wait for jobs, and no more may: try again in a moment.",
+                retry_after_seconds=ROOM_HINT_SECONDS,
+            )
+
+    async def wait_for_end(self, job_id: str, seconds: float) -> bool:
+        """Whether the job ends within this long. Raises TooManyListenersError."""
+        self.check_room()
+        try:
+            async with asyncio.timeout(seconds):
+                with self._listener(job_id) as changed:
+                    return await self._wait_for_end(job_id, changed)
+        except TimeoutError:
+            return False
+
+    async def follow(self, job_id: str, after: str, *, idle_seconds: float) -> AsyncGenerator[JobEvent | None]:
+        """The events of a job after this one, until it has ended; None whenever there was none for so long, and while
+        Redis is away.
+
+        Close it (``contextlib.aclosing``) when you leave it early.
+        """
+        with self._listener(job_id) as changed:
+            while not self._released:
+                changed.clear()
+                try:
+                    entries = await self._redis.xrange(events_key(job_id), min=f"({after}")
+                except RedisError:
+                    await asyncio.sleep(RECONNECT_SECONDS)
+                    yield None
+                    continue
+                for event in _events(entries):
+                    after = event.id
+                    yield event
+                    if event.ends:
+                        return
+                if not await _is_set(changed, idle_seconds):
+                    yield None
+
+    def release(self) -> None:
+        """Lets go of all who listen: the process is about to stop."""
+        self._released = True
+        self._wake(self._listening)
+
+    async def aclose(self) -> None:
+        self.release()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
+        await self._redis.aclose()
+
+    @contextmanager
+    def _listener(self, job_id: str) -> Iterator[asyncio.Event]:
+        """What is set whenever the job may have changed."""
+        changed = asyncio.Event()
+        self._listening.setdefault(job_id, set()).add(changed)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read())
+        try:
+            yield changed
+        finally:
+            self._listening[job_id].discard(changed)
+            if not self._listening[job_id]:
+                del self._listening[job_id]
+
+    async def _wait_for_end(self, job_id: str, changed: asyncio.Event) -> bool:
+        while not self._released:
+            changed.clear()
+            try:
+                latest = await self._redis.xrevrange(events_key(job_id), count=1)
+            except RedisError:
+                await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            if any(event.ends for event in _events(latest)):
+                return True
+            await changed.wait()
+        return False
+
+    async def _read(self) -> None:
+        """Reads the announcements for as long as anybody listens."""
+        while self._listening:
+            try:
+                await self._read_on(await self._latest())
+            except RedisError:
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _latest(self) -> str:
+        entries = _events(await self._redis.xrevrange(ANNOUNCEMENTS, count=1))
+        return entries[0].id if entries else BEGINNING
+
+    async def _read_on(self, last: str) -> None:
+        """Wakes those who listen: all of them at first, since much may have happened before."""
+        self._wake(self._listening)
+        while self._listening:
+            answer = cast(Any, await self._redis.xread({ANNOUNCEMENTS: last}, block=BLOCK_MILLISECONDS))
+            entries = [entry for _, entries in answer or [] for entry in _events(entries)]
+            if entries:
+                last = entries[-1].id
+                # Of so many at once some may have been dropped from the stream before they were read.
+                missed = len(entries) >= ANNOUNCEMENTS_KEPT
+                self._wake(self._listening if missed else {entry.fields["job"] for entry in entries})
+
+    def _wake(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            for changed in self._listening.get(job_id, ()):
+                changed.set()
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it is set within this long."""
     try:
-        # A Redis that hangs, or a pool without a free connection, would keep a read longer than its own time.
-        async with asyncio.timeout(seconds + GRACE_SECONDS):
-            return await _read_until_end(client, job_id, time.monotonic() + seconds)
+        async with asyncio.timeout(seconds):
+            return await event.wait()
     except TimeoutError:
         return False
 
 
-async def _read_until_end(client: Redis, job_id: str, deadline: float) -> bool:
-    last = "0-0"
-    while (left := deadline - time.monotonic()) > 0:
-        block = max(1, min(BLOCK_MILLISECONDS, round(left * 1000)))
-        try:
-            answer = await client.xread({events_key(job_id): last}, block=block)
-        except RedisError:
-            await asyncio.sleep(min(RECONNECT_SECONDS, left))
-            continue
-        for entry_id, fields in _entries(answer):
-            last = entry_id
-            if "state" in fields and JobState(fields["state"]).is_terminal:
-                return True
-    return False
-
-
-def _entries(answer: Any) -> list[tuple[str, dict[str, str]]]:
-    """The (id, fields) of a read from one stream; none when it ran out of time."""
-    return [(entry_id, fields) for _, entries in answer or [] for entry_id, fields in entries]
+def _events(entries: Any) -> list[JobEvent]:
+    return [JobEvent(entry_id, fields) for entry_id, fields in entries or []]

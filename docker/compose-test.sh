@@ -54,7 +54,7 @@ known() { job "$1" state >"$folder/state" 2>&1; }
 post() {
     local status
     status=$(http --output "$folder/answer" --dump-header "$folder/headers" --write-out '%{http_code}' \
-        --header 'Prefer: respond-async' --form "image=@$folder/large.jpg" --form "style=$style" --form "size=$1" \
+        --header 'Prefer: respond-async' --header 'Cache-Control: no-store' --form "image=@$folder/large.jpg" --form "style=$style" --form "size=$1" \
         "$url/stylize")
     [ "$status" = 202 ] || fail "a job was answered with $status: $(cat "$folder/answer")"
     tr -d '\r' <"$folder/headers" | sed -n 's/^[Ll]ocation: //p'

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from fastapi.responses import JSONResponse, Response
 
+from contract.admission import Admission
 from contract.errors import JobCanceledError, JobExpiredError, PreviewNotFoundError
 from contract.images import ImageStore, MediaType
 from contract.jobs import JobRecord, StylizeJob, StylizeResult, TrainResult
@@ -31,6 +32,11 @@ def accepted(record: JobRecord) -> Response:
     hint = POLL_HINT_SECONDS[record.request.kind]
     headers = {"Location": job_url(record.id), "Retry-After": hint, "X-Job-Id": record.id}
     return _document(record, HTTPStatus.ACCEPTED, headers)
+
+
+def replayed(admission: Admission) -> dict[str, str]:
+    """Says that a request had been sent before, under the same idempotency key."""
+    return {"Idempotency-Replayed": "true"} if admission.how == "replayed" else {}
 
 
 def result(images: ImageStore, record: JobRecord, known: str = "") -> Response:

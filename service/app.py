@@ -28,10 +28,11 @@ from contract.queue import JobQueue, celery_app
 from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleStore
-from contract.watch import connect_async
+from contract.watch import Watcher, connect_async
 from service import problems
-from service.gateway import Gateway
+from service.gateway import Gateway, UploadRoom
 from service.guard import BodyGuard
+from service.metrics import Metrics, RequestTimer
 from service.routes import router
 from service.settings import ServiceSettings
 
@@ -44,7 +45,7 @@ TRUNK_AGE = timedelta(hours=1)
 GRACEFUL_SECONDS = 10
 HOUSEKEEPING_SECONDS = 3
 """How long the end waits for housekeeping; with the requests' time it must be less than the launcher's patience."""
-PROBES = ("/livez", "/readyz")
+PROBES = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds, so the access log leaves them out."""
 
 
@@ -60,7 +61,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         yield
         stopped.set()
         await asyncio.to_thread(housekeeping.join, HOUSEKEEPING_SECONDS)
-        await gateway.waiting.aclose()
+        await gateway.watcher.aclose()
         gateway.redis.close()
 
     app = FastAPI(
@@ -72,6 +73,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.include_router(router)
     problems.install(app)
     app.add_middleware(BodyGuard, settings=settings)
+    app.state.metrics = Metrics()
+    app.add_middleware(RequestTimer, metrics=app.state.metrics)
     return app
 
 
@@ -86,15 +89,14 @@ def _gateway(settings: ServiceSettings) -> Gateway:
     return Gateway(
         settings=settings,
         redis=client,
-        waiting=connect_async(settings.redis_url, max_connections=settings.max_waiting),
+        watcher=Watcher(connect_async(settings.redis_url), max_listeners=settings.max_waiting),
         queue=JobQueue(celery_app(settings), book, client),
         book=book,
         workers=Presence(client, "worker"),
         trainers=Presence(client, "trainer"),
         images=ImageStore(storage),
         styles=styles,
-        uploads=asyncio.Semaphore(settings.max_uploads),
-        stopping=asyncio.Event(),
+        uploads=UploadRoom(settings.max_uploads),
     )
 
 
@@ -138,14 +140,14 @@ def _sweep(gateway: Gateway) -> None:
 
 
 class Server(uvicorn.Server):
-    """Answers the requests that wait for a picture with 202 when it is told to stop, instead of keeping them."""
+    """Lets go of the requests that wait for a job, or follow one, when it is told to stop, instead of keeping them."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app
         assert isinstance(app, FastAPI)
         gateway: Gateway | None = getattr(app.state, "gateway", None)
         if gateway is not None:
-            gateway.stopping.set()
+            gateway.watcher.release()
         super().handle_exit(sig, frame)
 
 

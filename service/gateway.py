@@ -2,24 +2,35 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
-from contract.errors import TooManyUploadsError
+from contract.errors import TooManyListenersError, TooManyUploadsError
 from contract.images import ImageStore
 from contract.jobbook import JobBook
 from contract.presence import Presence
 from contract.queue import JobQueue
 from contract.styles import StyleStore
-from contract.watch import wait_for_end
+from contract.watch import Watcher
 from service.settings import ServiceSettings
 
 UPLOADS_HINT_SECONDS = 5
+
+
+class UploadRoom(asyncio.Semaphore):
+    """Room for so many bodies at once."""
+
+    def __init__(self, places: int) -> None:
+        super().__init__(places)
+        self._places = places
+
+    @property
+    def taken(self) -> int:
+        return self._places - self._value
 
 
 @dataclass(frozen=True)
@@ -28,16 +39,15 @@ class Gateway:
 
     settings: ServiceSettings
     redis: Redis
-    waiting: AsyncRedis
+    watcher: Watcher
     queue: JobQueue
     book: JobBook
     workers: Presence
     trainers: Presence
     images: ImageStore
     styles: StyleStore
-    uploads: asyncio.Semaphore
+    uploads: UploadRoom
     """Held by every request whose body is in memory, or on its way there."""
-    stopping: asyncio.Event
 
     @asynccontextmanager
     async def uploading(self) -> AsyncIterator[None]:
@@ -51,17 +61,9 @@ class Gateway:
             yield
 
     async def wait(self, job_id: str, seconds: float) -> None:
-        """Returns when the job has ended or the time is over; at once in a gateway that is stopping."""
-        watching = asyncio.ensure_future(wait_for_end(self.waiting, job_id, seconds))
-        stopping = asyncio.ensure_future(self.stopping.wait())
-        try:
-            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                watching.result()  # raises what went wrong
-        finally:
-            watching.cancel()
-            stopping.cancel()
-            await asyncio.wait({watching, stopping})  # the connection goes back before anybody closes them all
+        """Returns when the job has ended or the time is over; at once in a gateway that stops, or has too many wait."""
+        with suppress(TooManyListenersError):
+            await self.watcher.wait_for_end(job_id, seconds)
 
 
 def _gateway(request: Request) -> Gateway:

@@ -12,12 +12,16 @@ DRAIN_SECONDS = 5
 """How long the rest of a body that is too large is read, so that its sender gets to see the answer."""
 
 
+def max_body_bytes(settings: ServiceSettings) -> int:
+    return round(settings.max_body_megabytes * 2**20)
+
+
 class BodyGuard:
     """Bounds the bytes and the time of every request body while it streams in, before any parser sees it."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self._app = app
-        self._max_bytes = round(settings.max_body_megabytes * 2**20)
+        self._max_bytes = max_body_bytes(settings)
         self._idle_seconds = settings.upload_idle_seconds
         self._total_seconds = settings.upload_total_seconds
 

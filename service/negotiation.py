@@ -1,4 +1,4 @@
-"""What the client would like: ``Accept`` (RFC 9110, 12.5.1) and ``Prefer`` (RFC 7240)."""
+"""What the client would like: ``Accept`` (RFC 9110, 12.5.1), ``Prefer`` (RFC 7240) and ``Cache-Control``."""
 
 from dataclasses import dataclass
 
@@ -92,6 +92,21 @@ class Prefer:
         if self.waits_as_asked:
             names.append(f"wait={self.wait_seconds:g}")
         return ", ".join(names) or None
+
+
+@dataclass(frozen=True)
+class Caching:
+    """What ``Cache-Control`` of a request says (RFC 9111, 5.2.1): whether an earlier answer will do, and this one may
+    be another's."""
+
+    may_find: bool
+    may_be_found: bool
+
+    @classmethod
+    def parse(cls, headers: list[str]) -> "Caching":
+        directives = {member.partition("=")[0].strip().lower() for member in ",".join(headers).split(",")}
+        stores = "no-store" not in directives
+        return cls(may_find=stores and "no-cache" not in directives, may_be_found=stores)
 
 
 def _parse_range(member: str) -> Range | None:

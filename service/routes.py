@@ -3,14 +3,21 @@
 from http import HTTPStatus
 from importlib.metadata import version
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from contract import errors
+from contract.errors import ForbiddenError
 from service import routes_jobs, routes_styles, routes_stylize
+from service.capacity import capacity
 from service.gateway import GatewayDep
+from service.limits import limits
+from service.metrics import Metrics, is_loopback
+from service.openapi import METRICS, problems
 from service.problems import BY_CODE, status_of, type_of
 from service.readiness import readiness
-from service.schemas import Index, Liveness, ProblemKind, ProblemList, Readiness
+from service.schemas import Capacity, Index, LimitList, Liveness, ProblemKind, ProblemList, Readiness
 
 READINESS_HINT_SECONDS = "1"
 
@@ -29,6 +36,39 @@ async def list_problems() -> ProblemList:
             ProblemKind(type=type_of(kind), code=kind.code, title=kind.title, status=status_of(kind)) for kind in kinds
         ]
     )
+
+
+@router.get("/limits", summary="List the limits")
+async def list_limits(gateway: GatewayDep) -> LimitList:
+    """What a request is held against, and which setting moves it."""
+    return LimitList(limits=limits(gateway.settings))
+
+
+@router.get(
+    "/capacity",
+    summary="How busy is the service?",
+    responses=problems(errors.QueueUnavailableError),
+)
+def get_capacity(gateway: GatewayDep, response: Response) -> Capacity:
+    """How many jobs wait and run, how many workers there are, and how long a new job would wait."""
+    response.headers["Cache-Control"] = "no-store"
+    return capacity(gateway)
+
+
+@router.get(
+    "/metrics",
+    summary="What Prometheus reads",
+    response_class=Response,
+    responses={200: METRICS, **problems(errors.ForbiddenError)},
+)
+def get_metrics(gateway: GatewayDep, request: Request) -> Response:
+    """For this machine only, unless `ATELIER_METRICS_PUBLIC` is set."""
+    if not gateway.settings.metrics_public and not is_loopback(request.client.host if request.client else ""):
+        raise ForbiddenError(
+            "Only the machine of the gateway may read its metrics; ATELIER_METRICS_PUBLIC changes that."
+        )
+    metrics: Metrics = request.app.state.metrics
+    return Response(metrics.tell(gateway), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.head("/livez", include_in_schema=False)

@@ -1,19 +1,26 @@
 """Jobs: how one is doing, what it made, and its end."""
 
+from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from contract import errors
 from contract.errors import ResultNotReadyError
 from service.answers import POLL_HINT_SECONDS, preview, result
+from service.events import EventStream, begin, stream
 from service.gateway import GatewayDep
-from service.openapi import JOB_FAILURES, JPEG, NOT_MODIFIED, PICTURES, problems
+from service.openapi import EVENTS, JOB_FAILURES, JPEG, NOT_MODIFIED, PICTURES, problems
 from service.schemas import JobDocument, job_url
 
 WaitQuery = Annotated[float, Query(ge=0, description="Seconds to wait for the job to end.")]
+LastEventId = Annotated[
+    str, Header(description="The id of the last event that you have heard: the stream goes on after it.")
+]
+EVENT_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""No proxy may keep events back, be it to have more of them."""
 
 LOST_JOB = (errors.JobNotFoundError, errors.JobExpiredError, errors.QueueUnavailableError)
 """How every address of a job may fail."""
@@ -36,6 +43,30 @@ async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: Wa
         response.headers["Retry-After"] = POLL_HINT_SECONDS[record.request.kind]
     response.headers["Cache-Control"] = "no-store"
     return JobDocument.of(record)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="Follow a job",
+    response_class=EventStream,
+    responses={
+        200: EVENTS,
+        204: {"description": "You have heard the last event: do not ask again"},
+        **problems(*LOST_JOB, errors.TooManyListenersError, errors.InvalidParameterError),
+    },
+)
+async def get_events(job_id: str, gateway: GatewayDep, last_event_id: LastEventId = "") -> Response:
+    """Server-sent events: `snapshot` with the job's document, then `state`, `progress` and `preview` until it ends.
+
+    The last one is a `state` (or, of a job that has ended before, the `snapshot`). With `Last-Event-ID`, which browsers
+    send by themselves when they come back, the stream goes on where it was. A comment comes when nothing has for 15
+    seconds.
+    """
+    gateway.watcher.check_room()
+    beginning = await run_in_threadpool(begin, gateway.book, job_id, last_event_id)
+    if beginning.is_over:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    return EventStream(stream(gateway, beginning), headers={"X-Job-Id": job_id, **EVENT_HEADERS})
 
 
 @router.get(
@@ -79,8 +110,8 @@ def get_preview(job_id: str, index: Annotated[int, Path(ge=0)], gateway: Gateway
 @router.delete(
     "/jobs/{job_id}",
     summary="Cancel a job",
-    responses=problems(*LOST_JOB, errors.JobFinishedError, errors.InvalidParameterError),
+    responses=problems(*LOST_JOB, errors.JobFinishedError, errors.JobSharedError, errors.InvalidParameterError),
 )
 def cancel_job(job_id: str, gateway: GatewayDep) -> JobDocument:
-    """Ends a job that waits or runs; 409 when it has succeeded or failed already."""
+    """Ends a job that waits or runs; 409 when it has succeeded or failed already, or others were given the same job."""
     return JobDocument.of(gateway.book.cancel(job_id))

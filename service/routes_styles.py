@@ -8,13 +8,26 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from contract import errors
+from contract.admission import ALONE, Admission, Terms
 from contract.errors import InvalidParameterError, StyleExistsError
 from contract.images import MediaType
-from contract.jobs import JobRecord, TrainJob
+from contract.jobs import TrainJob
 from contract.styles import StyleCard, StylePicture, StyleRef, StyleStore, parse_style
-from service.answers import accepted, picture
+from service.answers import accepted, picture, replayed
 from service.gateway import Gateway, GatewayDep
-from service.openapi import ACTIVE_BODY, JPEG, NOT_MODIFIED, TRAIN_BODY, UPLOAD_FAILURES, problems
+from service.idempotency import Reservation, payload_fingerprint, reserved
+from service.openapi import (
+    ACTIVE_BODY,
+    IDEMPOTENCY_FAILURES,
+    IDEMPOTENCY_KEY,
+    JPEG,
+    LOCATION,
+    NOT_MODIFIED,
+    REPLAYED,
+    TRAIN_BODY,
+    UPLOAD_FAILURES,
+    problems,
+)
 from service.options import ActiveVersion
 from service.schemas import JobDocument, StyleDocument, StyleItem, StyleList
 from service.uploads import StyleUpload, read_document, read_style_upload
@@ -38,8 +51,11 @@ router = APIRouter()
     summary="Train a style",
     status_code=HTTPStatus.ACCEPTED,
     response_model=JobDocument,
-    openapi_extra={"requestBody": TRAIN_BODY},
-    responses=problems(*UPLOAD_FAILURES, errors.StyleExistsError),
+    openapi_extra={"requestBody": TRAIN_BODY, "parameters": [IDEMPOTENCY_KEY]},
+    responses={
+        202: {"headers": {**LOCATION, **REPLAYED}},
+        **problems(*UPLOAD_FAILURES, *IDEMPOTENCY_FAILURES, errors.StyleExistsError, errors.JobExpiredError),
+    },
 )
 async def train_style(request: Request, gateway: GatewayDep) -> Response:
     """Send pictures of a style, give it a name. The answer is 202 at once: training takes minutes (`quick`) or hours.
@@ -47,10 +63,12 @@ async def train_style(request: Request, gateway: GatewayDep) -> Response:
     The job at `Location` tells how far it is, with losses and previews. When it has succeeded, the style can be used,
     and is what its bare name means; if it did not pass its check it is a draft, and `name@version` only.
     """
-    async with gateway.uploading():
+    async with gateway.uploading(), reserved(request, gateway.book) as reservation:
         upload = await read_style_upload(request, gateway.settings)
-        record = await run_in_threadpool(_submit, gateway, upload)
-    return accepted(record)
+        admission = await run_in_threadpool(_submit, gateway, upload, reservation)
+    response = accepted(admission.record)
+    response.headers.update(replayed(admission))
+    return response
 
 
 @router.get("/styles", summary="List the styles", responses=problems(errors.StoreUnavailableError))
@@ -129,9 +147,14 @@ def delete_style(name: str, gateway: GatewayDep) -> None:
         gateway.styles.delete(StyleRef(name=bare, version=version))
 
 
-def _submit(gateway: Gateway, upload: StyleUpload) -> JobRecord:
+def _submit(gateway: Gateway, upload: StyleUpload, reservation: Reservation | None) -> Admission:
     """From a checked upload to a waiting job."""
-    options = upload.options
+    options, terms = upload.options, ALONE
+    if reservation:
+        fingerprint = payload_fingerprint(upload.pictures, options)
+        if replay := reservation.replay(gateway.book, fingerprint):
+            return replay
+        terms = Terms(reservation.idempotency(fingerprint))
     if not options.replace and gateway.styles.versions(options.name):
         raise StyleExistsError(
             f"There is a style {options.name!r}: take another name, or send replace=true to train its next version."
@@ -140,7 +163,7 @@ def _submit(gateway: Gateway, upload: StyleUpload) -> JobRecord:
         images=tuple(gateway.images.put(data) for data in upload.pictures),
         **options.model_dump(exclude={"replace"}),
     )
-    return gateway.queue.submit(job)
+    return gateway.queue.admit(job, terms)
 
 
 def _document(styles: StyleStore, card: StyleCard) -> StyleDocument:

@@ -1,5 +1,6 @@
 """POST /stylize: a picture in, the stylized picture out."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
@@ -8,13 +9,27 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from contract import errors
+from contract.admission import Admission, Terms
 from contract.errors import InvalidParameterError, QueueUnavailableError
-from contract.jobs import JobRecord, StylizeJob
-from service.answers import answer
+from contract.jobs import JobRecord, StylizeJob, StylizeResult
+from service.answers import answer, replayed
 from service.blends import read_blend
 from service.gateway import Gateway, GatewayDep
-from service.negotiation import Accept, Prefer
-from service.openapi import STYLIZE_BODY, STYLIZE_FAILURES, STYLIZED, UPLOAD_FAILURES, problems
+from service.idempotency import Reservation, payload_fingerprint, reserved
+from service.negotiation import Accept, Caching, Prefer
+from service.openapi import (
+    CACHE_CONTROL,
+    CACHED,
+    IDEMPOTENCY_FAILURES,
+    IDEMPOTENCY_KEY,
+    LOCATION,
+    REPLAYED,
+    STYLIZE_BODY,
+    STYLIZE_FAILURES,
+    STYLIZED,
+    UPLOAD_FAILURES,
+    problems,
+)
 from service.options import DEFAULT_QUALITY, StylizeOptions
 from service.schemas import JobDocument
 from service.uploads import Upload, read_upload
@@ -26,11 +41,21 @@ router = APIRouter()
     "/stylize",
     summary="Stylize a photograph",
     response_class=Response,
-    openapi_extra={"requestBody": STYLIZE_BODY},
+    openapi_extra={"requestBody": STYLIZE_BODY, "parameters": [IDEMPOTENCY_KEY, CACHE_CONTROL]},
     responses={
-        200: STYLIZED,
-        202: {"description": "The job goes on: ask at `Location`", "model": JobDocument},
-        **problems(*UPLOAD_FAILURES, errors.NotAcceptableError, errors.JobExpiredError, *STYLIZE_FAILURES),
+        200: {**STYLIZED, "headers": {**REPLAYED, **CACHED}},
+        202: {
+            "description": "The job goes on: ask at `Location`",
+            "model": JobDocument,
+            "headers": {**LOCATION, **REPLAYED, **CACHED},
+        },
+        **problems(
+            *UPLOAD_FAILURES,
+            *IDEMPOTENCY_FAILURES,
+            errors.NotAcceptableError,
+            errors.JobExpiredError,
+            *STYLIZE_FAILURES,
+        ),
     },
 )
 async def stylize(request: Request, gateway: GatewayDep, query: Annotated[StylizeOptions, Query()]) -> Response:
@@ -38,6 +63,10 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
 
     The answer is the picture when it is ready within 30 seconds (`Prefer: wait=N` says how many, `Prefer:
     respond-async` none), and 202 with the address of the job when it is not. The job goes on either way.
+
+    What has been asked for before in the same words is not done again: the answer is that of the earlier job, whether
+    it goes on or has its picture still. `Cache-Control: no-cache` wants it done anew, `no-store` wants that nobody
+    else is given it, either.
     """
     accept = Accept(request.headers.getlist("accept"))
     prefer = Prefer.parse(
@@ -45,26 +74,44 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
         default_seconds=gateway.settings.wait_seconds,
         max_seconds=gateway.settings.max_wait_seconds,
     )
-    record = await _accept_job(gateway, request, query, accept)
-    if prefer.wait_seconds > 0:
+    admission = await _accept_job(gateway, request, query, accept)
+    record = admission.record
+    if prefer.wait_seconds > 0 and not record.state.is_terminal:
         await gateway.wait(record.id, prefer.wait_seconds)
         record = await run_in_threadpool(_as_it_is_now, gateway, record)
     response = await run_in_threadpool(answer, gateway.images, record, accept)
     response.headers["Vary"] = "Accept, Prefer"
+    response.headers["X-Cache"] = "hit" if admission.how == "hit" else "miss"
+    response.headers.update(replayed(admission))
     if applied := prefer.applied(accepted=response.status_code == HTTPStatus.ACCEPTED):
         response.headers["Preference-Applied"] = applied
     return response
 
 
-async def _accept_job(gateway: Gateway, request: Request, query: StylizeOptions, accept: Accept) -> JobRecord:
-    """From a request to a waiting job. The upload's bytes end here: a thousand requests may wait, and hold none."""
-    async with gateway.uploading():
+async def _accept_job(gateway: Gateway, request: Request, query: StylizeOptions, accept: Accept) -> Admission:
+    """From a request to a job. The upload's bytes end here: a thousand requests may wait, and hold none."""
+    caching = Caching.parse(request.headers.getlist("cache-control"))
+    async with gateway.uploading(), reserved(request, gateway.book) as reservation:
         upload = await read_upload(request, query, gateway.settings)
-        return await run_in_threadpool(_submit, gateway, upload, accept)
+        return await run_in_threadpool(_submit, gateway, upload, accept, caching, reservation)
 
 
-def _submit(gateway: Gateway, upload: Upload, accept: Accept) -> JobRecord:
-    """From a checked upload to a waiting job."""
+def _submit(
+    gateway: Gateway, upload: Upload, accept: Accept, caching: Caching, reservation: Reservation | None
+) -> Admission:
+    """From a checked upload to a job."""
+    idempotency = None
+    if reservation:
+        fingerprint = payload_fingerprint((upload.data,), upload.options)
+        if replay := reservation.replay(gateway.book, fingerprint):
+            return replay
+        idempotency = reservation.idempotency(fingerprint)
+    terms = Terms(idempotency, may_find=caching.may_find, may_be_found=caching.may_be_found)
+    return _admit(gateway, _job(gateway, upload, accept), terms)
+
+
+def _job(gateway: Gateway, upload: Upload, accept: Accept) -> StylizeJob:
+    """What is to be done; the picture is in the store then."""
     options = upload.options
     if options.style is None:
         raise InvalidParameterError("Which style? Name one with `style`; GET /styles lists them.", parameter="style")
@@ -72,7 +119,7 @@ def _submit(gateway: Gateway, upload: Upload, accept: Accept) -> JobRecord:
     media_type = options.media_type or (
         upload.media_type if accept.wants_document() else accept.best_format(upload.media_type)
     )
-    job = StylizeJob(
+    return StylizeJob(
         content=gateway.images.put(upload.data),
         styles=styles,
         strength=options.strength,
@@ -81,7 +128,15 @@ def _submit(gateway: Gateway, upload: Upload, accept: Accept) -> JobRecord:
         media_type=media_type,
         quality=options.quality or DEFAULT_QUALITY[media_type],
     )
-    return gateway.queue.submit(job)
+
+
+def _admit(gateway: Gateway, job: StylizeJob, terms: Terms) -> Admission:
+    """A new job, or one that was asked for in the same words, unless the picture that it made is gone."""
+    admission = gateway.queue.admit(job, terms)
+    made = admission.record.result
+    if admission.how == "hit" and isinstance(made, StylizeResult) and not gateway.images.has(made.image):
+        return gateway.queue.admit(job, replace(terms, gone=admission.record.id))
+    return admission
 
 
 def _as_it_is_now(gateway: Gateway, record: JobRecord) -> JobRecord:

@@ -23,6 +23,7 @@ class JobUrls(BaseModel):
     """Use these; do not build them."""
 
     self: str
+    events: str
     result: str
     cancel: str
 
@@ -44,7 +45,7 @@ class ProgressDocument(BaseModel):
 
     @classmethod
     def of(cls, progress: Progress, job_id: str) -> Self:
-        urls = [f"{job_url(job_id)}/previews/{index}" for index in range(len(progress.previews))]
+        urls = [_preview_url(job_id, index) for index in range(len(progress.previews))]
         return cls(**progress.model_dump(exclude={"previews"}), previews=urls)
 
 
@@ -90,12 +91,42 @@ class JobDocument(BaseModel):
             progress=ProgressDocument.of(record.progress, record.id) if record.progress else None,
             result=record.result,
             error=record.error,
-            urls=JobUrls(self=address, result=f"{address}/result", cancel=address),
+            urls=JobUrls(self=address, events=f"{address}/events", result=f"{address}/result", cancel=address),
+        )
+
+
+class StateEvent(BaseModel):
+    """`event: state`: a job waits (again), is worked on, or has ended."""
+
+    state: JobState
+    attempt: Annotated[int, Field(description="How often it has been tried.")]
+    at: datetime
+    job: Annotated[JobDocument | None, Field(description="With the last event: the job that has ended.")]
+
+
+class PreviewItem(BaseModel):
+    url: str
+    sha256: Annotated[str, Field(description="Of the picture that is there now; it is its `ETag`, too.")]
+
+
+class PreviewEvent(BaseModel):
+    """`event: preview`: there are new pictures of what a training has come to."""
+
+    previews: list[PreviewItem]
+
+    @classmethod
+    def of(cls, hashes: list[str], job_id: str) -> Self:
+        return cls(
+            previews=[PreviewItem(url=_preview_url(job_id, index), sha256=sha) for index, sha in enumerate(hashes)]
         )
 
 
 def job_url(job_id: str) -> str:
     return f"/jobs/{job_id}"
+
+
+def _preview_url(job_id: str, index: int) -> str:
+    return f"{job_url(job_id)}/previews/{index}"
 
 
 class StyleUrls(BaseModel):
@@ -191,6 +222,45 @@ class Readiness(BaseModel):
     checks: Checks
 
 
+class Limit(BaseModel):
+    """What a request is held against. A maximum, unless `about` says otherwise."""
+
+    name: str
+    value: float
+    unit: Annotated[str, Field(examples=["bytes", "pixels", "seconds", "requests"])]
+    setting: Annotated[str | None, Field(description="The variable that moves it; null when nothing does.")]
+    about: str
+
+
+class LimitList(BaseModel):
+    limits: list[Limit]
+
+
+class KindCapacity(BaseModel):
+    """How it stands with one kind of job."""
+
+    queued: Annotated[int, Field(description="Jobs that wait.")]
+    running: Annotated[int, Field(description="Jobs that are worked on.")]
+    queue_limit: Annotated[int, Field(description="Jobs that may wait; one more is answered 503.")]
+    oldest_seconds: Annotated[
+        float | None, Field(description="How long the oldest of those that wait has waited; null when none does.")
+    ]
+    processes: Annotated[int, Field(description="Workers, or trainers, that are ready.")]
+    mean_seconds: Annotated[
+        float | None, Field(description="How long a job takes once it is worked on, of late; null when unknown.")
+    ]
+    estimated_wait_seconds: Annotated[
+        float | None, Field(description="How long a new job would wait; null when unknown, or nobody is ready.")
+    ]
+
+
+class Capacity(BaseModel):
+    """How much there is to do, and who does it. An estimate, not a promise."""
+
+    stylize: KindCapacity
+    train: KindCapacity
+
+
 class Liveness(BaseModel):
     status: Literal["alive"] = "alive"
 
@@ -204,4 +274,6 @@ class Index(BaseModel):
     openapi: str = "/openapi.json"
     stylize: str = "/stylize"
     styles: str = "/styles"
+    limits: str = "/limits"
+    capacity: str = "/capacity"
     problems: str = "/problems"

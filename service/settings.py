@@ -29,5 +29,8 @@ class ServiceSettings(ContractSettings):
     max_wait_seconds: float = Field(default=60, ge=0)
     """The longest that a client may ask to wait."""
     max_waiting: int = Field(default=1000, ge=1)
-    """Connections to Redis for requests that wait. Further requests wait for one that is free, and are answered 202
-    when their time runs out before."""
+    """Requests that may wait for a job, or follow its events, at once. One more is answered as things are, or 503."""
+    metrics_public: bool = False
+    """Whether anybody may read /metrics; else only this machine."""
+    ping_seconds: float = Field(default=15, gt=0)
+    """How often a stream of events says that it is still there, when there is nothing to tell."""

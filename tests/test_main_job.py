@@ -22,7 +22,7 @@ from tests.conftest import Stack, publish_tiny, running_stack, until
 from tests.pictures import decoded, encoded, photograph
 
 CLIENTS = 8
-JPEG = {"Content-Type": "image/jpeg"}
+JPEG = {"Content-Type": "image/jpeg", "Cache-Control": "no-store"}
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_an_older_version_is_still_served_and_a_newer_one_is_taken_up(stack: Sta
     content = encoded(photograph(), "PNG")
 
     def stylized(style: str) -> bytes:
-        headers = {"Content-Type": "image/png"}
+        headers = {"Content-Type": "image/png", "Cache-Control": "no-store"}
         return httpx.post(f"{stack.url}/stylize", params={"style": style}, content=content, headers=headers).content
 
     publish_tiny(stack.styles, "changing", seed=1)

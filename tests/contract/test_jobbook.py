@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from contract.admission import Terms
 from contract.errors import (
     AtelierError,
     ImageLostError,
@@ -29,13 +30,25 @@ from contract.errors import (
     TrainingDivergedError,
 )
 from contract.images import ImageRef
-from contract.jobbook import KINDS, TICKET_GRACE_SECONDS, Claim, JobBook, JobKind, QueueDepth, connect, events_key
+from contract.jobbook import (
+    ANNOUNCEMENTS,
+    COUNTS,
+    KINDS,
+    TICKET_GRACE_SECONDS,
+    Claim,
+    JobBook,
+    JobKind,
+    QueueDepth,
+    connect,
+    events_key,
+)
 from contract.jobs import JobRecord, JobState, Progress, Stage, StylizeJob, Timings, TrainJob
 from contract.settings import ContractSettings
 from tests.conftest import free_port, until
 from tests.contract.conftest import RESULT, TRAINED, a_job, a_training, claimed, own_redis, silence
 
 QUICK = Timings(decode_seconds=0.1, compute_seconds=0.2)
+SHARED = Terms(may_find=True, may_be_found=True)
 HALFWAY = Progress(fraction=0.5, stage=Stage.TRAINING, iteration=50, iterations=100, losses={"total": 1.5})
 NONE = QueueDepth(queued=0, running=0)
 
@@ -114,7 +127,7 @@ def test_an_ended_job_leaves_nothing_behind_that_does_not_expire(book: JobBook, 
             book.progress(claim, HALFWAY)
             end(claim)
         book.cancel(book.create(request).id)
-    assert [key for key in redis_client.scan_iter() if redis_client.ttl(key) < 0] == []
+    assert [key for key in redis_client.scan_iter() if redis_client.ttl(key) < 0] == [COUNTS]
 
 
 # --- The bound of the queue ---
@@ -390,16 +403,32 @@ def test_a_training_that_finds_the_queue_full_takes_no_name(book: JobBook, setti
 def test_progress_is_written_down_and_announced(book: JobBook, redis_client: "Redis") -> None:
     claim = claimed(book, book.create(a_training()).id)
     assert book.get(claim.job_id).progress is None
-    for progress in (HALFWAY, HALFWAY.model_copy(update={"fraction": 0.75})):
+    further = HALFWAY.model_copy(update={"fraction": 0.75})
+    for progress in (HALFWAY, further):
         assert book.progress(claim, progress)
         assert book.get(claim.job_id).progress == progress
     told = [fields for _, fields in redis_client.xrange(events_key(claim.job_id)) or []]
     assert told == [
-        {"event": "state", "state": "queued"},
-        {"event": "state", "state": "running"},
-        {"event": "progress"},
-        {"event": "progress"},
+        {"event": "state", "state": "queued", "attempt": "0"},
+        {"event": "state", "state": "running", "attempt": "1"},
+        {"event": "progress", "progress": HALFWAY.model_dump_json()},
+        {"event": "progress", "progress": further.model_dump_json()},
     ]
+    announced = [fields for _, fields in redis_client.xrange(ANNOUNCEMENTS) or []]
+    assert announced == [{"job": claim.job_id}] * len(told)
+
+
+def test_a_snapshot_knows_the_latest_event_that_it_holds(book: JobBook) -> None:
+    job_id = book.create(a_job()).id
+    queued = book.snapshot(job_id)
+    claimed(book, job_id)
+    running = book.snapshot(job_id)
+    assert (queued.record.state, running.record.state) == (JobState.QUEUED, JobState.RUNNING)
+    assert book.has_event(job_id, queued.event_id)
+    assert book.has_event(job_id, running.event_id)
+    assert queued.event_id < running.event_id
+    assert not book.has_event(job_id, "0-1")
+    assert not book.has_event(job_id, "-")
 
 
 def test_only_the_holder_of_the_latest_fence_writes_progress(book: JobBook, redis_client: "Redis") -> None:
@@ -433,7 +462,7 @@ def test_progress_brings_no_forgotten_job_back(book: JobBook, redis_client: "Red
     record = book.create(a_training())
     book.forget(record.id)
     assert not book.progress(Claim(record, record.fence), HALFWAY)
-    assert list(redis_client.scan_iter()) == []
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
 
 
 def test_progress_outlives_the_trainer_that_made_it(book: JobBook, redis_client: "Redis") -> None:
@@ -452,7 +481,7 @@ def test_a_forgotten_job_has_never_been(book: JobBook, redis_client: "Redis") ->
     book.forget(job_id)
     with pytest.raises(JobNotFoundError):
         book.get(job_id)
-    assert list(redis_client.scan_iter()) == []
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
     assert book.claim(job_id) is None
 
 
@@ -903,7 +932,15 @@ EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
     lambda book, claim: book.forget(claim.job_id),
     lambda book, claim: book.get(claim.job_id),
     lambda book, claim: book.cancel(claim.job_id),
+    lambda book, _: book.admit(a_job(), SHARED),
+    lambda book, _: book.reserve("key", "token"),
+    lambda book, _: book.unreserve("key", "token"),
+    lambda book, claim: book.snapshot(claim.job_id),
+    lambda book, claim: book.has_event(claim.job_id, "1-1"),
     lambda book, _: book.depth(),
+    lambda book, _: book.oldest_seconds(),
+    lambda book, _: book.mean_seconds(),
+    lambda book, _: book.counts("admitted"),
     lambda book, claim: book.claim(claim.job_id),
     lambda book, claim: book.beat(claim),
     lambda book, claim: book.progress(claim, HALFWAY),
@@ -964,7 +1001,7 @@ def test_a_redis_out_of_memory_takes_no_job_and_keeps_those_it_has(
         book.create(a_job())
     with pytest.raises(QueueUnavailableError):
         book.claim(known.id)
-    assert book.get(known.id) == known
+    assert book.get(known.id) == book.snapshot(known.id).record == known
     assert book.depth() == QueueDepth(queued=1, running=0)
 
 

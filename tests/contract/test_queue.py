@@ -11,8 +11,9 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+from contract.admission import Idempotency, Terms
 from contract.errors import JobNotFoundError, QueueFullError, QueueUnavailableError, StyleExistsError
-from contract.jobbook import TICKET_GRACE_SECONDS, JobBook, QueueDepth, connect
+from contract.jobbook import ANNOUNCEMENTS, COUNTS, TICKET_GRACE_SECONDS, JobBook, QueueDepth, connect
 from contract.jobs import JobRecord, JobState, StylizeJob, Timings, TrainJob
 from contract.queue import STYLIZE_QUEUE, STYLIZE_TASK, TRAIN_QUEUE, TRAIN_TASK, JobQueue, celery_app
 from contract.settings import ContractSettings
@@ -133,6 +134,27 @@ def test_a_full_queue_takes_no_ticket(
     assert len(_tickets(redis_client)) == settings.queue_limit
 
 
+def test_a_job_that_several_requests_are_given_has_one_ticket(
+    app: Celery, book: JobBook, redis_client: "Redis"
+) -> None:
+    queue, terms = JobQueue(app, book, redis_client), Terms(Idempotency("key", "token", "payload"), True, True)
+    admitted = [queue.admit(a_job(), each) for each in (terms, terms, Terms(None, True, True))]
+    assert [admission.how for admission in admitted] == ["created", "replayed", "shared"]
+    assert _tickets(redis_client) == [admitted[0].record.id]
+
+
+def test_a_job_that_another_was_given_outlives_the_loss_of_its_ticket(
+    app: Celery, lost_app: Celery, book: JobBook, redis_client: "Redis"
+) -> None:
+    terms = Terms(None, True, True)
+    job_id = book.admit(a_job(), terms).record.id  # by a gateway that is about to lose the broker
+    assert JobQueue(lost_app, book, redis_client).admit(a_job(), terms).record.id == job_id
+    book.forget(job_id)
+    _age(redis_client, job_id)
+    assert JobQueue(app, book, redis_client).reap() == 1
+    assert _tickets(redis_client) == [job_id]
+
+
 def test_a_job_without_a_ticket_has_never_been(lost_app: Celery, book: JobBook, redis_client: "Redis") -> None:
     start = time.monotonic()
     with pytest.raises(QueueUnavailableError) as caught:
@@ -141,7 +163,7 @@ def test_a_job_without_a_ticket_has_never_been(lost_app: Celery, book: JobBook, 
     assert caught.value.retry_after_seconds
     assert "127.0.0.1" not in str(caught.value)
     assert book.depth() == QueueDepth(queued=0, running=0)
-    assert list(redis_client.scan_iter()) == []
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
 
 
 def test_a_training_without_a_ticket_leaves_its_name_free(
@@ -149,7 +171,7 @@ def test_a_training_without_a_ticket_leaves_its_name_free(
 ) -> None:
     with pytest.raises(QueueUnavailableError):
         submit(lost_app, book, a_training("dusk"))
-    assert list(redis_client.scan_iter()) == []
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
     submit(app, book, a_training("dusk"))
 
 

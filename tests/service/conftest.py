@@ -1,6 +1,5 @@
 """Pictures to send, and gateways to send them to, whose every answer is held against their description."""
 
-import asyncio
 import base64
 import re
 import signal
@@ -28,8 +27,10 @@ from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.presence import Presence
 from contract.storage import open_storage
 from contract.styles import Pictures, StyleCard, StyleDescription, StyleSource, StyleStore
+from contract.watch import Watcher
 from generator.checkpoint import CONTENT_ROW, trunk_of, vector_of
 from service.app import Server, create_app
+from service.gateway import UploadRoom
 from service.settings import ServiceSettings
 from tests.conftest import Stack, free_port, publish_tiny, tiny_bank, until
 from tests.pictures import encoded
@@ -39,6 +40,8 @@ Field = tuple[str, tuple[str | None, bytes] | tuple[str | None, str]]
 PATIENCE_SECONDS = 60
 ASYNC = {"Prefer": "respond-async"}
 DOCUMENT = {"Accept": "application/json"}
+ALONE = {"Cache-Control": "no-store"}
+"""A job of its own, whatever has been asked for before."""
 TIMINGS = Timings(decode_seconds=0.1, compute_seconds=0.2, encode_seconds=0.3)
 
 
@@ -178,7 +181,8 @@ class LoneGateway:
     trainers: Presence
     images: ImageStore
     styles: StyleStore
-    uploads: asyncio.Semaphore
+    uploads: UploadRoom
+    watcher: Watcher
 
 
 Gateways = Callable[..., AbstractContextManager[LoneGateway]]
@@ -208,7 +212,7 @@ def gateways(redis_client: "Redis", redis_url: str, tmp_path: Path) -> Gateways:
             until(lambda: server.started, what="the gateway")
             with client_of(f"http://127.0.0.1:{settings.port}") as client:
                 book = JobBook(redis_client, settings)
-                uploads = app.state.gateway.uploads
+                parts = app.state.gateway
                 yield LoneGateway(
                     server,
                     client,
@@ -217,7 +221,8 @@ def gateways(redis_client: "Redis", redis_url: str, tmp_path: Path) -> Gateways:
                     Presence(redis_client, "trainer"),
                     ImageStore(storage),
                     StyleStore(storage),
-                    uploads,
+                    parts.uploads,
+                    parts.watcher,
                 )
         finally:
             server.handle_exit(signal.SIGTERM, None)
@@ -237,8 +242,8 @@ def gateway(gateways: Gateways) -> Iterator[LoneGateway]:
 
 
 def accepted(gateway: LoneGateway, **headers: str) -> str:
-    """The id of a job that waits."""
-    response = post(gateway.client, saved(drawn()), headers={**ASYNC, **headers})
+    """The id of a job of its own that waits."""
+    response = post(gateway.client, saved(drawn()), headers={**ASYNC, **ALONE, **headers})
     assert response.status_code == 202
     return str(response.json()["id"])
 
@@ -249,7 +254,7 @@ def claimed(gateway: LoneGateway, job_id: str) -> Claim:
     return claim
 
 
-def succeed(gateway: LoneGateway, job_id: str) -> bytes:
+def succeed(gateway: LoneGateway, job_id: str, before_the_end: Callable[[], object] = lambda: None) -> bytes:
     """Does the worker's work; the picture."""
     claim = claimed(gateway, job_id)
     request = claim.record.request
@@ -257,13 +262,14 @@ def succeed(gateway: LoneGateway, job_id: str) -> bytes:
     data = saved(drawn(), request.media_type.name)
     ref = gateway.images.put(data)
     result = StylizeResult(media_type=request.media_type, width=48, height=32, bytes=len(data), sha256=ref.sha256)
+    before_the_end()
     assert gateway.book.succeed(claim, result, TIMINGS)
     return data
 
 
-def waits(redis_client: "Redis") -> None:
-    """Returns when a request waits for the end of a job."""
-    until(lambda: redis_client.info("clients")["blocked_clients"] > 0, what="a request that waits")
+def waits(gateway: LoneGateway) -> None:
+    """Returns when a request waits for a job, or follows it."""
+    until(lambda: gateway.watcher.listeners > 0, what="a request that waits")
 
 
 def the_one_that_waits(redis_client: "Redis") -> str:

@@ -165,7 +165,7 @@ def test_an_upload_that_ends_makes_room_and_a_request_that_waits_takes_none(
         under_way(gateway, bytes(1000)).close()
         until(lambda: not gateway.uploads.locked(), what="the upload to be given up")
         waiting = pool.submit(post, gateway.client, saved(drawn()))
-        waits(redis_client)
+        waits(gateway)
         job_id = the_one_that_waits(redis_client)
         accepted(gateway)
         succeed(gateway, job_id)
@@ -180,7 +180,7 @@ def test_a_request_that_waits_holds_no_bytes_of_its_upload(
     tracemalloc.start()
     try:
         waiting = pool.submit(gateway.client.send, request)
-        waits(redis_client)
+        waits(gateway)
         until(lambda: tracemalloc.get_traced_memory()[0] < 2**20, 5, "the memory to be given back")
     finally:
         tracemalloc.stop()

@@ -12,6 +12,7 @@ from redis import Redis
 from contract.errors import BrokenImageError, JobTimeoutError
 from tests.conftest import free_port, until
 from tests.service.conftest import (
+    ALONE,
     ASYNC,
     DOCUMENT,
     TIMINGS,
@@ -48,7 +49,7 @@ def test_a_job_that_runs_says_so(gateway: LoneGateway) -> None:
 
 def test_post_answers_when_the_job_ends(gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor) -> None:
     answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
+    waits(gateway)
     job_id = the_one_that_waits(redis_client)
     data = succeed(gateway, job_id)
     assert answer.result().content == data
@@ -61,7 +62,7 @@ def test_a_long_poll_answers_when_the_job_ends(
 ) -> None:
     job_id = accepted(gateway)
     answer = pool.submit(gateway.client.get, f"/jobs/{job_id}", params={"wait": 50})
-    waits(redis_client)
+    waits(gateway)
     succeed(gateway, job_id)
     assert answer.result().json()["state"] == "succeeded"
     assert answer.result().elapsed.total_seconds() < 20
@@ -87,7 +88,7 @@ def test_when_the_wait_runs_out_the_job_is_told_as_it_is_by_then(
     gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
 ) -> None:
     answer = pool.submit(post, gateway.client, saved(drawn()), {"Prefer": "wait=1"})
-    waits(redis_client)
+    waits(gateway)
     claimed(gateway, the_one_that_waits(redis_client))
     assert answer.result().status_code == 202
     assert answer.result().json()["state"] == "running"
@@ -101,7 +102,7 @@ def test_respond_async_with_a_wait_is_applied_when_the_wait_runs_out(
     assert late.headers["preference-applied"] == "respond-async, wait=1"
     gateway.client.delete(late.headers["location"])
     answer = pool.submit(post, gateway.client, saved(drawn()), {"Prefer": "respond-async, wait=50"})
-    waits(redis_client)
+    waits(gateway)
     succeed(gateway, the_one_that_waits(redis_client))
     assert answer.result().status_code == 200
     assert answer.result().headers["preference-applied"] == "wait=50"
@@ -125,7 +126,7 @@ def test_a_gateway_that_stops_lets_go_of_who_waits(
     gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
 ) -> None:
     answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
+    waits(gateway)
     gateway.server.handle_exit(signal.SIGTERM, None)
     assert answer.result().status_code == 202
     assert answer.result().elapsed.total_seconds() < 10
@@ -142,7 +143,7 @@ def test_a_failed_job_tells_why_in_its_document_and_in_place_of_its_picture(
     gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
 ) -> None:
     answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
+    waits(gateway)
     job_id = the_one_that_waits(redis_client)
     assert gateway.book.fail(claimed(gateway, job_id), BrokenImageError("It is cut off."), TIMINGS)
     for response in (answer.result(), gateway.client.get(f"/jobs/{job_id}/result")):
@@ -160,7 +161,7 @@ def test_a_failed_job_is_a_document_where_json_is_accepted(
     gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
 ) -> None:
     answer = pool.submit(post, gateway.client, saved(drawn()), DOCUMENT)
-    waits(redis_client)
+    waits(gateway)
     job_id = the_one_that_waits(redis_client)
     assert gateway.book.fail(claimed(gateway, job_id), JobTimeoutError("Too long."), TIMINGS)
     assert answer.result().status_code == 200
@@ -191,7 +192,7 @@ def test_who_waits_for_a_canceled_job_hears_of_it(
     gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor
 ) -> None:
     answer = pool.submit(post, gateway.client, saved(drawn()))
-    waits(redis_client)
+    waits(gateway)
     job_id = the_one_that_waits(redis_client)
     gateway.client.delete(f"/jobs/{job_id}")
     assert answer.result().status_code == 409
@@ -210,6 +211,7 @@ def test_an_ended_job_cannot_be_canceled(gateway: LoneGateway) -> None:
 ASK: list[Callable[[httpx.Client, str], httpx.Response]] = [
     lambda client, job_id: client.get(f"/jobs/{job_id}"),
     lambda client, job_id: client.get(f"/jobs/{job_id}", params={"wait": 5}),
+    lambda client, job_id: client.get(f"/jobs/{job_id}/events"),
     lambda client, job_id: client.get(f"/jobs/{job_id}/result"),
     lambda client, job_id: client.delete(f"/jobs/{job_id}"),
 ]
@@ -250,7 +252,7 @@ def test_a_result_that_has_left_the_store_is_410(gateway: LoneGateway) -> None:
 def test_a_full_queue_is_503_with_a_hint(gateways: Gateways) -> None:
     with gateways(queue_limit=1) as gateway:
         first = accepted(gateway)
-        response = post(gateway.client, saved(drawn()), headers=ASYNC)
+        response = post(gateway.client, saved(drawn()), headers={**ASYNC, **ALONE})
         assert response.status_code == 503
         assert code(response) == "queue-full"
         assert int(response.headers["retry-after"]) > 0

@@ -53,6 +53,7 @@ def test_the_description_has_every_address() -> None:
         "/": {"get"},
         "/stylize": {"post"},
         "/jobs/{job_id}": {"get", "delete"},
+        "/jobs/{job_id}/events": {"get"},
         "/jobs/{job_id}/result": {"get"},
         "/jobs/{job_id}/previews/{index}": {"get"},
         "/styles": {"get", "post"},
@@ -60,6 +61,9 @@ def test_the_description_has_every_address() -> None:
         "/styles/{name}/thumbnail": {"get"},
         "/styles/{name}/sheet": {"get"},
         "/styles/{name}/active": {"put"},
+        "/limits": {"get"},
+        "/capacity": {"get"},
+        "/metrics": {"get"},
         "/problems": {"get"},
         "/livez": {"get"},
         "/readyz": {"get"},
@@ -83,7 +87,12 @@ def test_the_description_tells_the_three_forms_of_a_request() -> None:
     assert set(forms) == {"multipart/form-data", "image/*", "application/json"}
     assert set(forms["multipart/form-data"]["schema"]["properties"]) == {"image", *options}
     assert set(forms["application/json"]["schema"]["properties"]) == {"image", *options}
-    assert {parameter["name"] for parameter in stylize["parameters"]} == options
+    assert {each["name"] for each in stylize["parameters"] if each["in"] == "query"} == options
+    assert {each["name"] for each in stylize["parameters"] if each["in"] == "header"} == {
+        "Idempotency-Key",
+        "Cache-Control",
+    }
+    assert set(stylize["responses"]["200"]["headers"]) == {"Idempotency-Replayed", "X-Cache", "X-Job-Id"}
     assert set(stylize["responses"]["200"]["content"]) == {*MediaType, "application/json"}
 
 

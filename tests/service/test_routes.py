@@ -16,6 +16,7 @@ from contract.images import MediaType
 from tests.conftest import Stack
 from tests.pictures import decoded
 from tests.service.conftest import (
+    ALONE,
     ASYNC,
     DOCUMENT,
     code,
@@ -174,7 +175,7 @@ def test_the_colours_of_the_photograph_can_be_kept(client: httpx.Client) -> None
 
 
 def test_the_answer_says_what_it_is(client: httpx.Client) -> None:
-    response = post(client, saved(drawn()))
+    response = post(client, saved(drawn()), headers=ALONE)
     headers = response.headers
     assert response.status_code == 200
     assert headers["etag"] == f'"{hashlib.sha256(response.content).hexdigest()}"'
@@ -232,7 +233,7 @@ def test_the_document_of_an_ended_job_tells_everything(client: httpx.Client) -> 
 
 def test_respond_async_answers_at_once_and_the_picture_follows(client: httpx.Client) -> None:
     data = saved(drawn())
-    response = post(client, data, headers=ASYNC)
+    response = post(client, data, headers={**ASYNC, **ALONE})
     assert response.status_code == 202
     assert response.headers["preference-applied"] == "respond-async"
     assert int(response.headers["retry-after"]) > 0
@@ -247,7 +248,7 @@ def test_when_the_wait_runs_out_the_job_goes_on(client: httpx.Client, stack: Sta
     worker = stack.processes["worker"]
     os.kill(worker.pid, signal.SIGSTOP)
     try:
-        response = post(client, saved(drawn()), headers={"Prefer": "wait=1"})
+        response = post(client, saved(drawn()), headers={"Prefer": "wait=1", **ALONE})
         assert response.status_code == 202
         assert response.headers["preference-applied"] == "wait=1"
         assert response.elapsed.total_seconds() >= 0.9

@@ -396,7 +396,7 @@ def test_a_training_is_waited_for_like_any_job(
 ) -> None:
     job_id = training(gateway)
     answer = pool.submit(gateway.client.get, f"/jobs/{job_id}", params={"wait": 50})
-    waits(redis_client)
+    waits(gateway)
     claim = claimed(gateway, job_id)
     show(gateway, claim, PREVIEWS[0])
     publish(gateway, claim)

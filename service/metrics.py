@@ -1,0 +1,138 @@
+"""``GET /metrics``: what Prometheus reads of a gateway.
+
+Two kinds of figures. What this process has seen itself: its requests, and the uploads that come in. What Redis knows of
+the whole deployment, read when somebody asks: jobs, queues, workers. Every gateway tells the latter alike, so take
+their ``max``, not their ``sum``.
+"""
+
+import ipaddress
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contract.errors import QueueUnavailableError
+from contract.jobbook import KINDS
+from service.gateway import Gateway
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+"""In seconds. A request may wait for its picture for a minute, after an upload of two."""
+NO_ROUTE = "none"
+"""Whatever is asked for under an address that there is not, so that nobody can make up label values."""
+
+
+class Metrics:
+    """The figures of one gateway process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Histogram(
+            "atelier_http_request_seconds",
+            "Time until the answer to a request begins, with its upload and its wait.",
+            ("method", "route", "status"),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+
+    def tell(self, gateway: Gateway) -> bytes:
+        """All figures as text. Asks Redis."""
+        own = CollectorRegistry()
+        own.register(GatewayCollector(gateway))
+        return generate_latest(self.registry) + generate_latest(own)
+
+
+class RequestTimer:
+    """Measures every request, by the template of its address."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._requests = metrics.requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        answered = False
+
+        def measure(status: int) -> None:
+            nonlocal answered
+            answered = True
+            route = getattr(scope.get("route"), "path", NO_ROUTE)
+            method = scope["method"] if route != NO_ROUTE else NO_ROUTE
+            self._requests.labels(method, route, str(status)).observe(time.monotonic() - started)
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                measure(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, measured)
+        except Exception:
+            if not answered:
+                measure(500)  # the answer is given further out
+            raise
+
+
+class GatewayCollector(Collector):
+    """What is true at the moment."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "atelier_uploads", "Bodies that are coming in, or in memory.", self._gateway.uploads.taken
+        )
+        yield GaugeMetricFamily(
+            "atelier_listeners", "Requests that wait for a job, or follow one.", self._gateway.watcher.listeners
+        )
+        try:
+            families = [
+                *self._queues(),
+                self._counter("atelier_jobs_admitted", "Requests for jobs, by what they became.", "admitted", "how"),
+                self._counter("atelier_jobs_finished", "Jobs that have ended, by their state.", "finished", "state"),
+            ]
+        except QueueUnavailableError:
+            families = []
+        yield GaugeMetricFamily(
+            "atelier_redis_up", "Whether Redis answers: without it there are no figures of jobs.", int(bool(families))
+        )
+        yield from families
+
+    def _queues(self) -> list[Metric]:
+        """How much waits and runs, for how long, and who is there."""
+        book = self._gateway.book
+        queued = GaugeMetricFamily("atelier_queue_jobs", "Jobs that wait.", labels=["kind"])
+        running = GaugeMetricFamily("atelier_running_jobs", "Jobs that are worked on.", labels=["kind"])
+        oldest = GaugeMetricFamily(
+            "atelier_queue_oldest_seconds", "How long the oldest of those that wait has waited.", labels=["kind"]
+        )
+        ready = GaugeMetricFamily("atelier_ready_processes", "Workers, or trainers, that are ready.", labels=["kind"])
+        for kind, presence in zip(KINDS, (self._gateway.workers, self._gateway.trainers), strict=True):
+            depth = book.depth(kind)
+            queued.add_metric([kind], depth.queued)
+            running.add_metric([kind], depth.running)
+            oldest.add_metric([kind], book.oldest_seconds(kind) or 0)
+            ready.add_metric([kind], len(presence.names()))
+        return [queued, running, oldest, ready]
+
+    def _counter(self, name: str, about: str, what: Literal["admitted", "finished"], label: str) -> Metric:
+        family = CounterMetricFamily(name, about, labels=["kind", label])
+        for (kind, how), count in self._gateway.book.counts(what).items():
+            family.add_metric([kind, how], count)
+        return family
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a peer is this machine; a unix socket has no host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return not host
