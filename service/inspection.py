@@ -17,6 +17,8 @@ from contract.images import MediaType, fitted
 from service.options import MIN_SIDE
 from service.settings import ServiceSettings
 
+LONGEST_SIDES = {MediaType.WEBP: 16_383, MediaType.JPEG: 65_500}
+"""What the formats, or those who write them, can hold."""
 FORMATS = [media_type.name for media_type in MediaType]
 
 # Pillow only warns up to twice its own limit; ours is exact, and comes first.
@@ -73,6 +75,17 @@ def result_side(sides: tuple[int, int], size: int | None, settings: ServiceSetti
             parameter="size",
         )
     return size
+
+
+def check_format(media_type: MediaType, long_side: int) -> None:
+    """Raises InvalidParameterError when a format cannot hold a picture with this long side."""
+    longest = LONGEST_SIDES.get(media_type, long_side)
+    if long_side > longest:
+        raise InvalidParameterError(
+            f"A picture in {media_type.name} has at most {longest} pixels a side, and the result would have "
+            f"{long_side}: take another format, or a smaller size.",
+            parameter="format",
+        )
 
 
 def _says_it_is_ours(data: bytes) -> bool:

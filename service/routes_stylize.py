@@ -16,6 +16,7 @@ from service.answers import answer, replayed
 from service.blends import read_blend
 from service.gateway import Gateway, GatewayDep
 from service.idempotency import Reservation, payload_fingerprint, reserved
+from service.inspection import check_format
 from service.negotiation import Accept, Caching, Prefer
 from service.openapi import (
     CACHE_CONTROL,
@@ -119,6 +120,7 @@ def _job(gateway: Gateway, upload: Upload, accept: Accept) -> StylizeJob:
     media_type = options.media_type or (
         upload.media_type if accept.wants_document() else accept.best_format(upload.media_type)
     )
+    check_format(media_type, options.size or upload.long_side)
     return StylizeJob(
         content=gateway.images.put(upload.data),
         styles=styles,

@@ -32,6 +32,8 @@ class Upload:
 
     data: bytes
     media_type: MediaType
+    long_side: int
+    """Of the picture as it is."""
     options: StylizeOptions
 
 
@@ -66,7 +68,7 @@ async def read_upload(request: Request, query: StylizeOptions, settings: Service
     options = _merged(query, options)
     header = await run_in_threadpool(inspect, data, settings)
     size = result_side(header.sides, options.size, settings)
-    return Upload(data, header.media_type, options.model_copy(update={"size": size}))
+    return Upload(data, header.media_type, max(header.sides), options.model_copy(update={"size": size}))
 
 
 async def read_style_upload(request: Request, settings: ServiceSettings) -> StyleUpload:

@@ -12,9 +12,18 @@ from contract.errors import (
 )
 from contract.images import MediaType, fitted
 from contract.jobs import StylizeJob
-from service.inspection import Header, inspect, result_side
+from service.inspection import Header, check_format, inspect, result_side
 from service.settings import ServiceSettings
-from tests.service.conftest import ASYNC, LoneGateway, code, drawn, parameters, png_that_says_it_has, post, saved
+from tests.service.conftest import (
+    ASYNC,
+    Gateways,
+    code,
+    drawn,
+    parameters,
+    png_that_says_it_has,
+    post,
+    saved,
+)
 
 LIMITS = ServiceSettings(max_upload_megapixels=1, max_megapixels=1, max_side=2000)
 
@@ -73,22 +82,29 @@ def test_without_a_size_a_photograph_within_the_limit_keeps_its_own(sides: tuple
 
 @pytest.mark.parametrize("sides", [(4001, 4000), (8660, 5773), (5773, 8660), (16_383, 3051), (16_383, 977)])
 def test_without_a_size_a_larger_photograph_gets_the_largest_result_of_its_proportions(sides: tuple[int, int]) -> None:
-    side = result_side(sides, None, ServiceSettings())
+    side = result_side(sides, None, ServiceSettings(max_megapixels=16))
     assert side is not None
     width, height = fitted(sides, side)
     assert 15.9e6 < width * height <= 16e6
     assert width / height == pytest.approx(sides[0] / sides[1], rel=1e-3)
 
 
-def test_a_photograph_larger_than_a_result_may_be_is_taken_and_scaled_down(gateway: LoneGateway) -> None:
-    for options, size in (({}, 4898), ({"size": "1024"}, 1024)):
-        response = post(gateway.client, png_that_says_it_has(6000, 4000), headers=ASYNC, **options)
-        assert response.status_code == 202
-        request = gateway.book.get(response.json()["id"]).request
-        assert isinstance(request, StylizeJob)
-        assert request.size == size
-    assert parameters(post(gateway.client, png_that_says_it_has(6000, 4000), size="6000")) == ["size"]
-    assert code(post(gateway.client, png_that_says_it_has(10_000, 5001), size="64")) == "image-too-large"
+def test_a_photograph_larger_than_a_result_may_be_is_taken_and_scaled_down(gateways: Gateways) -> None:
+    with gateways(max_megapixels=16) as gateway:
+        for options, size in (({}, 4898), ({"size": "1024"}, 1024)):
+            response = post(gateway.client, png_that_says_it_has(6000, 4000), headers=ASYNC, **options)
+            assert response.status_code == 202
+            request = gateway.book.get(response.json()["id"]).request
+            assert isinstance(request, StylizeJob)
+            assert request.size == size
+        assert parameters(post(gateway.client, png_that_says_it_has(6000, 4000), size="6000")) == ["size"]
+        assert code(post(gateway.client, png_that_says_it_has(10_000, 5001), size="64")) == "image-too-large"
+
+
+def test_every_photograph_that_is_taken_keeps_its_size_unless_that_is_set_otherwise() -> None:
+    settings = ServiceSettings()
+    assert settings.max_megapixels == settings.max_upload_megapixels
+    assert result_side((8000, 6000), None, settings) is None
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "TIFF", "BMP", "ICO", "TGA", "PPM", "PDF"])
@@ -114,3 +130,30 @@ def test_what_is_refused_by_its_header_has_its_own_problem(client: httpx.Client)
         response = post(client, data)
         assert response.status_code == status
         assert code(response) == expected
+
+
+@pytest.mark.parametrize(
+    ("media_type", "long_side", "allowed"),
+    [
+        (MediaType.WEBP, 16_383, True),
+        (MediaType.WEBP, 16_384, False),
+        (MediaType.JPEG, 65_500, True),
+        (MediaType.JPEG, 65_501, False),
+        (MediaType.PNG, 100_000, True),
+    ],
+)
+def test_a_result_that_its_format_cannot_hold_is_refused(media_type: MediaType, long_side: int, allowed: bool) -> None:
+    if allowed:
+        check_format(media_type, long_side)
+    else:
+        with pytest.raises(InvalidParameterError, match="another format"):
+            check_format(media_type, long_side)
+
+
+def test_the_format_is_held_against_the_size_that_is_asked_for(gateways: Gateways) -> None:
+    """The gateway's own limit is set higher here than what WebP can hold."""
+    with gateways(max_side=20_000) as gateway:
+        wide = png_that_says_it_has(17_000, 100)
+        assert parameters(post(gateway.client, wide, format="webp")) == ["format"]
+        assert post(gateway.client, wide, headers=ASYNC, format="png").status_code == 202
+        assert post(gateway.client, wide, headers=ASYNC, format="webp", size="8500").status_code == 202
