@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 
 from benchmarks.machine import describe
-from benchmarks.service import Service, jpeg, memory, running_service
+from benchmarks.service import ALONE, Service, jpeg, memory, running_service
 
 STYLES = ("starry_night", "great_wave", "udnie", "starry_night:0.5,great_wave:0.5")
 FORMATS = ("image/jpeg", "image/png", "image/webp")
@@ -28,7 +28,7 @@ def one_job(client: httpx.Client, chance: random.Random) -> int:
     if chance.random() < 0.05:
         content = content[: len(content) // 2]
     parameters: dict[str, str | float] = {"style": chance.choice(STYLES), "strength": chance.choice([1.0, 0.5, 1.2])}
-    headers = {"Content-Type": "image/jpeg", "Accept": chance.choice(FORMATS)}
+    headers = {"Content-Type": "image/jpeg", "Accept": chance.choice(FORMATS), **ALONE}
     cancels = chance.random() < 0.05
     if cancels:
         headers["Prefer"] = "respond-async"

@@ -14,7 +14,7 @@ import time
 import httpx
 
 from benchmarks.machine import describe
-from benchmarks.service import Service, forget_peak, jpeg, memory, running_service
+from benchmarks.service import ALONE, Service, forget_peak, jpeg, memory, running_service
 from worker.settings import WorkerSettings
 
 RATIO = 4 / 3
@@ -23,7 +23,7 @@ STYLE = "starry_night"
 
 def stylize(service: Service, content: bytes) -> dict[str, float]:
     """The timings of the job."""
-    headers = {"Content-Type": "image/jpeg", "Prefer": "respond-async"}
+    headers = {"Content-Type": "image/jpeg", "Prefer": "respond-async", **ALONE}
     with httpx.Client(base_url=service.url, timeout=120) as client:
         answer = client.post("/stylize", params={"style": STYLE}, content=content, headers=headers)
         answer.raise_for_status()

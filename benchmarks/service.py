@@ -18,6 +18,8 @@ from PIL import Image
 from skimage import data
 
 START_SECONDS = 300
+ALONE = {"Cache-Control": "no-store"}
+"""Has a picture made even if it was made before."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import httpx
 import torch
 
 from benchmarks.machine import describe
-from benchmarks.service import jpeg, memory, running_service
+from benchmarks.service import ALONE, jpeg, memory, running_service
 from contract.storage import open_storage
 from contract.styles import StyleDescription, StyleSource, StyleStore
 from generator.checkpoint import style_vector, vector_file
@@ -27,7 +27,11 @@ STYLE = "starry_night"
 
 def post(url: str, style: str, content: bytes) -> None:
     httpx.post(
-        f"{url}/stylize", params={"style": style}, content=content, headers={"Content-Type": "image/jpeg"}, timeout=120
+        f"{url}/stylize",
+        params={"style": style},
+        content=content,
+        headers={"Content-Type": "image/jpeg", **ALONE},
+        timeout=120,
     ).raise_for_status()
 
 

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.engines import photograph, probe
 from benchmarks.machine import describe
-from benchmarks.service import jpeg, running_service
+from benchmarks.service import ALONE, jpeg, running_service
 from generator.pixels import to_pixels, to_tensor
 from worker.choice import choose
 
@@ -57,7 +57,7 @@ def load(url: str, clients: int, requests: int, mixed: bool) -> tuple[float, lis
                     style, side = next(turns)
                 start = time.perf_counter()
                 parameters = {"style": style}
-                headers = {"Content-Type": "image/jpeg", "Prefer": "wait=60"}
+                headers = {"Content-Type": "image/jpeg", "Prefer": "wait=60", **ALONE}
                 answer = client.post("/stylize", params=parameters, content=bodies[side], headers=headers)
                 assert answer.status_code == 200, answer.text
                 with lock:

@@ -68,7 +68,9 @@ class JobDocument(BaseModel):
     expires_at: Annotated[datetime | None, Field(description="When an ended job and its picture are deleted.")]
     attempt: Annotated[int, Field(description="How often it has been tried; 0 before somebody has it.")]
     timings: Timings
-    progress: Annotated[ProgressDocument | None, Field(description="Of a training, once it has begun.")]
+    progress: Annotated[
+        ProgressDocument | None, Field(description="Of a training, or of a large picture, once it has begun.")
+    ]
     result: StylizeResult | TrainResult | None
     error: JobFailure | None
     urls: JobUrls

@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 REDIS_PATIENCE_SECONDS = 20
 WARM_UP_SIDE = 64
-TILE_SIDE = 768
+TILE_SIDE = 640
 """Of the tiles of large pictures, in pixels."""
 
 
