@@ -157,6 +157,7 @@ class Stack:
             "ATELIER_PORT": str(port),
             "ATELIER_BUILTIN_STYLES": str(self.folder / "no-builtin-styles"),
             "ATELIER_ENGINE": "torch",  # measuring the others takes seconds at each start
+            "OMP_NUM_THREADS": "1",  # as one_thread
             **environment,
         }
         self.run("gateway", "service.app")
