@@ -85,8 +85,9 @@ class TorchNetwork:
 class GraphNetwork:
     """Graphs of the same network in an inference engine.
 
-    The whole is compiled when it is first run. A sweep is compiled each time that it is asked for, which takes
-    milliseconds where the engine has it in its cache, and is gone after it, with the memory of its feature maps.
+    What is compiled keeps the memory of its feature maps. The whole is compiled when it is run first, and given up when
+    a large picture is begun, whose maps need the room; a sweep is gone when it is over. To compile anew takes
+    milliseconds where the engine has it in its cache.
     """
 
     def __init__(self, generator: Generator, runtime: Runtime) -> None:
@@ -107,6 +108,7 @@ class GraphNetwork:
         return stylized[:, :, :height, :width].clone()
 
     def sweep(self, first: int, last: int, *, leading: bool) -> Sweep:
+        self._whole = None
         applied = normed(steps(self.generator), first, last, leading=leading)
         names = [CONTENT, *(name(index) for index in applied for name in (scale_name, shift_name))]
         compiled = self._runtime.compile(sweep(self.generator, first, last, leading=leading), names)

@@ -49,14 +49,14 @@ class MnnRuntime:
             import MNN.nn
         self._mnn = MNN
         self._cache = cache
-        with _quiet():
-            configuration = {"backend": "CPU", "numThread": threads(), "precision": "high"}
-            self._manager = MNN.nn.create_runtime_manager((configuration,))
 
     def compile(self, model: bytes, inputs: list[str]) -> Compiled:
         expr = self._mnn.expr
         path = self._converted(model)
-        module = self._mnn.nn.load_module_from_file(str(path), inputs, [STYLIZED], runtime_manager=self._manager)
+        with _quiet():  # a manager of its own, so that its memory goes with it
+            configuration = {"backend": "CPU", "numThread": threads(), "precision": "high"}
+            manager = self._mnn.nn.create_runtime_manager((configuration,))
+        module = self._mnn.nn.load_module_from_file(str(path), inputs, [STYLIZED], runtime_manager=manager)
         kept: list[object] = []  # the variable that owns the memory of the last output
 
         def run(values: Mapping[str, Array]) -> Array:

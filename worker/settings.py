@@ -18,7 +18,7 @@ class WorkerSettings(ContractSettings):
     """Jobs that are decoded, encoded or waited for at once; the engine takes them in batches."""
     batch_megapixels: float = Field(default=1.0, gt=0)
     """How many megapixels go through the generator at once; one picture alone may be larger."""
-    tile_above_megapixels: float = Field(default=4.0, gt=0)
+    tile_above_megapixels: float = Field(default=2.0, gt=0)
     """Larger pictures are stylized in tiles, in bounded memory; the result is the same."""
     scratch: Path | None = None
     """The folder for the maps of large pictures, 48 bytes for each pixel. Default: in the data folder."""
