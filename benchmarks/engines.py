@@ -32,12 +32,11 @@ from contract.styles import StyleStore
 from generator.checkpoint import Checkpoint, style_vector
 from generator.network import Generator, GeneratorConfig
 from generator.pixels import Pixels, to_tensor
-from worker.app import TILE_SIDE
 from worker.choice import Probe, choose, psnr
 from worker.networks import Network, TorchNetwork
 from worker.runtimes import threads
 from worker.steps import steps
-from worker.tiles import stylized_in_tiles
+from worker.tiles import TILE_SIDE, stylized_in_tiles
 
 STYLES = Path(__file__).resolve().parent.parent / "styles"
 EAGER = "torch float32"

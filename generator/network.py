@@ -252,9 +252,14 @@ class Generator(nn.Module):
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         height, width = content.shape[-2:]
-        multiple = self.trunk.side_multiple
-        missing = (-width % multiple, -height % multiple)
-        padded = F.pad(content, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else content
         styles = iter(torch.split(style, self.style_sizes, dim=1))
+        padded = to_multiple(content, self.trunk.side_multiple)
         stylized = _scale_and_shift(self.trunk(padded, styles), next(styles))
         return stylized[:, :, :height, :width]
+
+
+def to_multiple(content: Tensor, multiple: int) -> Tensor:
+    """[B,3,H,W] with its last row and column repeated until H and W are multiples."""
+    height, width = content.shape[-2:]
+    missing = (-width % multiple, -height % multiple)
+    return F.pad(content, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else content

@@ -41,13 +41,12 @@ from worker.heartbeat import Heartbeat, Keeping
 from worker.isolation import Isolation
 from worker.settings import WorkerSettings
 from worker.stylizer import Stopwatch, Stylizer
+from worker.tiles import TILE_SIDE
 
 log = structlog.get_logger()
 
 REDIS_PATIENCE_SECONDS = 20
 WARM_UP_SIDE = 64
-TILE_SIDE = 640
-"""Of the tiles of large pictures, in pixels."""
 
 
 class Worker:

@@ -15,6 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import structlog
 import torch
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 LEAST_PSNR = 45.0
 """In dB, of values 0..1."""
-TRUTH = "torch float32"
+TRUTH = ("torch", "float32")
 PROBE_SIDE = 256
 PROBE_RUNS = 3
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -79,12 +80,25 @@ def choose(device: torch.device, engine: str, precision: str, cache: Path, probe
     Raises SettingsError when what is asked for is not to be had here.
     """
     _check(device, engine, precision)
-    found = list(_candidates(device, engine, precision, cache))
+    remembered = cache / "choice.json"
+    here = {
+        "device": device.type,
+        "asked": [engine, precision],
+        "versions": _versions(),
+        "processor": _processor(),
+        "threads": threads(),
+    }
+    known = _known(remembered, here)
+    found = list(_candidates(device, *(known or (engine, precision)), cache))  # the others are not even loaded
     if not found:
         raise SettingsError(
             f"ATELIER_ENGINE is {engine!r}, which is not installed here: install it, or leave it empty."
         )
-    best = _chosen(found, cache / "choice.json", probe)
+    best = found[0]
+    if not known and [(c.engine, c.precision) for c in found] != [TRUTH]:
+        best = _fastest(found, probe())
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(json.dumps({"here": here, "chosen": [best.engine, best.precision]}))
     log.info("engine chosen", engine=best.engine, precision=best.precision, device=str(device))
 
     def build(generator: Generator) -> Network:
@@ -123,22 +137,15 @@ def _runtime(name: str, precision: str, cache: Path) -> Runtime | None:
         return None
 
 
-def _chosen(candidates: list[Candidate], remembered: Path, probe: Callable[[], Probe]) -> Candidate:
-    """The fastest; what was measured on this processor with these versions before is not measured again."""
-    names = [f"{candidate.engine} {candidate.precision}" for candidate in candidates]
-    if names == [TRUTH]:
-        return candidates[0]
-    here = {"candidates": names, "versions": _versions(), "processor": _processor(), "threads": threads()}
+def _known(remembered: Path, here: dict[str, Any]) -> tuple[str, str] | None:
+    """The engine and the precision that were the fastest before, on this processor and with these versions."""
     try:
-        known = json.loads(remembered.read_text())
+        match json.loads(remembered.read_text()):
+            case {"here": there, "chosen": [str(engine), str(precision)]} if there == here:
+                return engine, precision
     except (OSError, ValueError):
-        known = {}
-    if isinstance(known, dict) and known.get("here") == here and known.get("chosen") in names:
-        return candidates[names.index(known["chosen"])]
-    best = _fastest(candidates, probe())
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(json.dumps({"here": here, "chosen": f"{best.engine} {best.precision}"}))
-    return best
+        pass
+    return None
 
 
 def _versions() -> dict[str, str]:

@@ -139,10 +139,10 @@ def shift_name(index: int) -> str:
 
 def _convolved(graph: Graph, x: str, step: Step) -> str:
     convolution = step.convolution
-    x = graph.padded(graph.doubled(x) if step.upsample else x, convolution.kernel_size[0] // 2)
+    x = graph.padded(graph.doubled(x) if step.upsample else x, step.padding)
     if step.is_output:
         return _few_channels(graph, x, convolution)
-    return graph.convolution(x, convolution.weight, convolution.bias, convolution.stride[0])
+    return graph.convolution(x, convolution.weight, convolution.bias, step.stride)
 
 
 def _few_channels(graph: Graph, x: str, convolution: nn.Conv2d) -> str:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor
 
-from generator.network import Generator
+from generator.network import Generator, to_multiple
 from worker.graph import CONTENT, STYLE, scale_name, shift_name, sweep, whole
 from worker.runtimes import Compiled, Runtime
 from worker.steps import Step, normed, steps
@@ -125,13 +125,6 @@ class GraphNetwork:
 
 def _nbytes(generator: Generator) -> int:
     return sum(int(tensor.nbytes) for tensor in generator.state_dict().values())
-
-
-def to_multiple(content: Tensor, multiple: int) -> Tensor:
-    """[B,3,H,W] with its last row and column repeated until H and W are multiples, as ``Generator.forward`` does."""
-    height, width = content.shape[-2:]
-    missing = (-width % multiple, -height % multiple)
-    return F.pad(content, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else content
 
 
 def _convolved(x: Tensor, step: Step) -> Tensor:

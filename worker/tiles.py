@@ -24,6 +24,8 @@ from generator.pixels import Pixels, to_pixels, to_tensor
 from worker.networks import Affine, Network
 from worker.steps import Step, steps
 
+TILE_SIDE = 640
+"""Of a tile, in pixels: larger ones take more memory, and gain little."""
 QUARTER = 4
 """How much smaller the kept maps are than the picture, in height and in width."""
 LARGEST_HALF = torch.finfo(torch.float16).max

@@ -1,6 +1,8 @@
 """The choice of an engine, by measurement."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,15 +56,45 @@ def test_what_is_not_to_be_had_is_said(engine: str, precision: str, said: str, t
         choose(CPU, engine, precision, tmp_path, no_probe)
 
 
+def test_all_that_are_installed_are_measured() -> None:
+    found = [candidate.engine for candidate in choice._candidates(CPU, "", "", Path("nowhere"))]
+    assert found == ["torch", "mnn", "openvino"]
+
+
 def test_the_fastest_is_chosen_and_remembered(tmp_path: Path) -> None:
     chosen = choose(CPU, "", "", tmp_path, probe)(BANK.generator())
-    remembered = json.loads((tmp_path / "choice.json").read_text())
-    assert len(remembered["here"]["candidates"]) == 3
+    remembered = json.loads((tmp_path / "choice.json").read_text())["chosen"]
+    assert remembered == ([chosen._runtime.name, "float32"] if isinstance(chosen, GraphNetwork) else list(choice.TRUTH))
     again = choose(CPU, "", "", tmp_path, no_probe)(BANK.generator())
     assert type(again) is type(chosen)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"here": {}, "chosen": "mnn float32"}'])
+LOAD_WHAT_IS_KNOWN = """
+import sys
+from pathlib import Path
+import torch
+from worker.choice import choose
+choose(torch.device("cpu"), "", "", Path(sys.argv[1]), lambda: sys.exit("nothing is to be measured"))
+assert "MNN" in sys.modules
+assert "openvino" not in sys.modules
+"""
+
+
+def test_engines_that_were_not_chosen_before_are_not_loaded(tmp_path: Path) -> None:
+    choose(CPU, "", "", tmp_path, probe)
+    path = tmp_path / "choice.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chosen": ["mnn", "float32"]}))
+    subprocess.run([sys.executable, "-c", LOAD_WHAT_IS_KNOWN, str(tmp_path)], check=True)
+
+
+def test_an_engine_that_is_asked_for_is_not_answered_with_the_one_remembered(tmp_path: Path) -> None:
+    choose(CPU, "mnn", "", tmp_path, probe)
+    network = choose(CPU, "openvino", "", tmp_path, probe)(BANK.generator())
+    assert isinstance(network, GraphNetwork)
+    assert network._runtime.name == "openvino"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"here": {}, "chosen": ["mnn", "float32"]}'])
 def test_what_was_remembered_for_another_machine_does_not_count(text: str, tmp_path: Path) -> None:
     (tmp_path / "choice.json").write_text(text)
     measured: list[int] = []
