@@ -9,7 +9,7 @@ compile() {
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
         --custom-compile-command "make lock" --output-file "requirements/$out.txt" "$@"
 }
-compile dev pyproject.toml --upgrade --extra service --extra worker --extra trainer --extra laptop --extra dev
+compile dev pyproject.toml --upgrade --extra service --extra worker --extra trainer --extra laptop --extra tracing --extra dev
 # The others are parts of it, with the same versions.
 compile laptop pyproject.toml --constraint requirements/dev.txt --extra service --extra worker --extra trainer --extra laptop
 compile service pyproject.toml --constraint requirements/dev.txt --extra service
