@@ -30,6 +30,9 @@ class Terms:
     """Whether this job will do for others."""
     gone: str = ""
     """A job that has succeeded and will not do, since its result is gone."""
+    client: str = ""
+    """The name of who asks, to whom the job will belong; only that client's jobs will do for it. Empty is everybody
+    where clients are not told apart."""
 
 
 ALONE = Terms()
@@ -54,6 +57,7 @@ class KnownKey:
     fingerprint: str
 
 
-def request_fingerprint(request: StylizeJob | TrainJob) -> str:
-    """The same for requests that are the same in everything: the picture, the versions of the styles, the options."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+def request_fingerprint(request: StylizeJob | TrainJob, client: str) -> str:
+    """The same for requests of one client that are the same in everything: the picture, the versions of the styles, the
+    options."""
+    return hashlib.sha256(f"{client}\n{request.model_dump_json()}".encode()).hexdigest()

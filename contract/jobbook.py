@@ -179,9 +179,12 @@ class JobBook:
             int(terms.may_find),
             round(1000 * min(HIT_SECONDS, self._settings.result_seconds / 10)),
             terms.gone,
+            terms.client,
             more_keys=(
                 _key("idempotency", key.key) if key else "",
-                _key("same", request_fingerprint(request)) if terms.may_find or terms.may_be_found else "",
+                _key("same", request_fingerprint(request, terms.client))
+                if terms.may_find or terms.may_be_found
+                else "",
             ),
         )
         if not job_id:

@@ -189,6 +189,8 @@ class JobRecord(Message):
     id: str
     state: JobState
     request: Annotated[StylizeJob | TrainJob, Field(discriminator="kind")]
+    client: str = ""
+    """The name of who asked for it; empty where clients are not told apart."""
     attempt: int = 0
     fence: int = 0
     """Raised with every claim and cancellation: whoever holds an older number may no longer write."""
@@ -210,6 +212,7 @@ class JobRecord(Message):
     def from_hash(cls, fields: dict[str, str]) -> Self:
         """From the flat fields of a Redis hash: times are seconds since 1970, nested values JSON."""
         values: dict[str, Any] = {name: fields[name] for name in ("id", "state", "attempt", "fence")}
+        values["client"] = fields.get("client", "")
         for name in ("request", "timings", "progress", "result", "error"):
             if fields.get(name):
                 values[name] = json.loads(fields[name])

@@ -129,7 +129,7 @@ if redis.call('HGET', KEYS[13], 'token') == ARGV[2] then redis.call('DEL', KEYS[
 
 CREATE = """
 -- id, request, queue limit, kind, name, token, fingerprint, 1 when an earlier job will do, milliseconds that its result
--- must have left, a job whose result is gone; the idempotency key, the key of the same request ('' is none)
+-- must have left, a job whose result is gone, the client; the idempotency key, the key of the same request ('' is none)
 -- → {'created' | 'replayed' | 'shared' | 'hit', job} | {'full' | 'taken' | 'other payload' | 'in flight', ''}
 -- Asked twice with the same id, it creates once. A name (of a style to train) may be that of one job at a time.
 if redis.call('EXISTS', job) == 1 then return {'created', id} end
@@ -190,7 +190,7 @@ if ARGV[5] ~= '' then
 end
 local time = now()
 redis.call('HSET', job, 'id', id, 'kind', ARGV[4], 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
-  'created_at', time)
+  'created_at', time, 'client', ARGV[11])
 if same ~= '' then
   redis.call('SET', same, id)
   redis.call('HSET', job, 'same', same)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from redis import Redis
@@ -187,6 +188,12 @@ def test_a_job_without_a_result_is_not_found(book: JobBook, end: Callable[[JobBo
     again = book.admit(a_job(), SHARED)
     assert again.how == "created"
     assert again.record.id != job_id
+
+
+def test_a_client_finds_jobs_of_its_own_only_and_each_job_knows_whose_it_is(book: JobBook) -> None:
+    admitted = [book.admit(a_job(), replace(SHARED, client=name)) for name in ("", "ann", "bob", "ann")]
+    assert [admission.how for admission in admitted] == ["created", "created", "created", "shared"]
+    assert [admission.record.client for admission in admitted] == ["", "ann", "bob", "ann"]
 
 
 def test_a_job_that_is_to_be_found_by_nobody_is_not(book: JobBook) -> None:
