@@ -62,7 +62,7 @@ class StylizeJob(Message):
     styles: tuple[StyleShare, ...] = Field(min_length=1, max_length=MAX_BLEND)
     """Their weights add up to 1."""
     strength: float = Field(default=1.0, ge=0, le=MAX_STRENGTH)
-    """0 is the photograph as the generator reproduces it, 1 the style, and more is exaggerated."""
+    """0 is the photograph as the generator reproduces it, in its own colours, 1 the style, and more is exaggerated."""
     preserve_color: bool = False
     """Whether the stylized picture keeps the colours of the content: its luminance is new, its chroma is not."""
     size: int | None = None

@@ -16,8 +16,9 @@ from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.styles import StyleCard, StyleRef, StyleStore
 from generator.checkpoint import content_row, style_vector
 from generator.pictures import Picture, decode, encode, pixel_count
+from generator.pixels import Pixels
 from worker.batcher import Batcher
-from worker.colours import with_colours_of
+from worker.colours import towards_palette_of, with_colours_of
 from worker.memory import PixelBudget
 
 VECTOR_CACHE = 4096
@@ -83,7 +84,7 @@ class Stylizer:
             ).result()
             watch.seconds["compute_seconds"] = round(stylized.compute_seconds, 6)
             with watch.measure("encode_seconds"):
-                pixels = with_colours_of(content.pixels, stylized.pixels) if job.preserve_color else stylized.pixels
+                pixels = _coloured(job, content.pixels, stylized.pixels)
                 image = self._images.put(encode(Picture(pixels, content.alpha), job.media_type, job.quality))
         height, width = pixels.shape[:2]
         return StylizeResult(
@@ -99,7 +100,8 @@ class Stylizer:
     def _blend(self, job: StylizeJob) -> tuple[str, Tensor]:
         """(trunk, style vector [S]) of what a job asks for: its styles mixed by weight, then set to its strength.
 
-        Strength is on the line from the trunk's content row (0) through the mixed vector (1).
+        Strength is on the line from the trunk's content row (0) through the mixed vector (1); below 1 the colours go
+        back to those of the photograph as well (``worker.colours``).
         """
         cards, vectors = zip(*(self._style(share.style) for share in job.styles), strict=True)
         trunk, *others = {card.trunk for card in cards}
@@ -120,3 +122,10 @@ class Stylizer:
     def _load_style(self, ref: StyleRef) -> tuple[StyleCard, Tensor]:
         card = self._styles.get(str(ref))
         return card, style_vector(self._styles.vector(card))
+
+
+def _coloured(job: StylizeJob, content: Pixels, stylized: Pixels) -> Pixels:
+    """The stylized picture in the colours that the job asks for."""
+    if job.strength < 1:
+        stylized = towards_palette_of(content, stylized, 1 - job.strength)
+    return with_colours_of(content, stylized) if job.preserve_color else stylized

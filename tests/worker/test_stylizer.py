@@ -22,7 +22,7 @@ from generator.checkpoint import CONTENT_ROW, Checkpoint, trunk_of, vector_file,
 from generator.pixels import Pixels, to_pixels, to_tensor
 from tests.conftest import publish_tiny, tiny_bank
 from worker.batcher import Batcher
-from worker.colours import with_colours_of
+from worker.colours import towards_palette_of, with_colours_of
 from worker.engine import Engine, NetworkCache
 from worker.networks import TorchNetwork
 from worker.stylizer import Stopwatch, Stylizer
@@ -252,9 +252,10 @@ def test_strength_goes_from_the_content_row_through_the_style_and_beyond(
     content = photograph()
     vector = row(CONTENT_ROW) + strength * (row("wave") - row(CONTENT_ROW))
     made = stylized(stylizer, images, blend(images.put(content), strength, wave=1.0))
-    # Two ways to write one line differ in the last bit, and so may a pixel by a level.
-    assert np.abs(made.astype(int) - drawn(bank, content, vector)).max() <= 1
-    pictures = {name: drawn(bank, content, row(name)) for name in (CONTENT_ROW, "wave")}
+    # Two ways to write one line differ in the last bit, and so may a pixel by a level, or a few where colours spread.
+    expected = in_palette(content, drawn(bank, content, vector), strength)
+    assert np.abs(made.astype(int) - expected).max() <= (1 if strength >= 1 else 6)
+    pictures = {name: in_palette(content, drawn(bank, content, row(name)), strength) for name in (CONTENT_ROW, "wave")}
     same = {name: bool(np.array_equal(made, picture)) for name, picture in pictures.items()}
     assert same == {CONTENT_ROW: strength == 0, "wave": strength == 1}
 
@@ -263,7 +264,14 @@ def test_a_blend_may_be_set_to_a_strength(stylizer: Stylizer, images: ImageStore
     content = photograph()
     mixed = 0.5 * row("wave") + 0.5 * row("night")
     made = stylized(stylizer, images, blend(images.put(content), 0.5, wave=0.5, night=0.5))
-    assert np.array_equal(made, drawn(bank, content, torch.lerp(row(CONTENT_ROW), mixed, 0.5)))
+    expected = drawn(bank, content, torch.lerp(row(CONTENT_ROW), mixed, 0.5))
+    assert np.array_equal(made, in_palette(content, expected, 0.5))
+
+
+def in_palette(content: bytes, drawn: Pixels, strength: float) -> Pixels:
+    """A drawn picture as it is published at this strength."""
+    photograph = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+    return towards_palette_of(photograph, drawn, 1 - strength) if strength < 1 else drawn
 
 
 def test_without_a_content_row_there_is_no_strength_but_one(stylizer: Stylizer, images: ImageStore) -> None:
