@@ -45,6 +45,7 @@ from contract.jobs import (
     TrainResult,
 )
 from contract.settings import ContractSettings
+from contract.tracing import origin
 
 PREFIX = "atelier:"
 ANNOUNCEMENTS = PREFIX + "announcements"
@@ -54,6 +55,10 @@ DURATIONS = PREFIX + "durations"
 COUNTS = PREFIX + "counts"
 JobKind = Literal["stylize", "train"]
 KINDS: tuple[JobKind, ...] = get_args(JobKind)
+Counted = Literal["admitted", "finished", "reaped", "redelivered"]
+"""What the scripts count: requests for jobs by what they became; jobs by how they ended; what the reaper did (put a job
+whose worker had gone silent back, ``queued``, or ``failed`` it, or sent a ``ticket`` again); tickets of jobs that were
+``running`` already, or had ``ended``."""
 REAPER_SECONDS = 5
 EVENT_ID_PATTERN = r"[0-9]{1,19}-[0-9]{1,19}"
 RESERVATION_SECONDS = 15
@@ -180,6 +185,7 @@ class JobBook:
             round(1000 * min(HIT_SECONDS, self._settings.result_seconds / 10)),
             terms.gone,
             terms.client,
+            origin().model_dump_json(),
             more_keys=(
                 _key("idempotency", key.key) if key else "",
                 _key("same", request_fingerprint(request, terms.client))
@@ -249,8 +255,9 @@ class JobBook:
             mean = cast(str | None, self._redis.hget(DURATIONS, kind))
         return float(mean) if mean else None
 
-    def counts(self, what: Literal["admitted", "finished"]) -> dict[tuple[JobKind, str], int]:
-        """How many requests for jobs of a kind became what, or jobs of a kind ended how, since Redis was empty.
+    def counts(self, what: Counted) -> dict[tuple[JobKind, str], int]:
+        """How many requests for jobs of a kind became what, or jobs of a kind ended how, and so on, since Redis was
+        empty.
 
         A request that was sent again is not counted again. A job that was taken back, as its ticket could not be sent,
         counts as one that was ``forgotten``.

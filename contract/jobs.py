@@ -183,6 +183,14 @@ class Timings(Message):
     encode_seconds: float | None = None
 
 
+class Origin(Message):
+    """The request that a job comes from, and the span that it goes on with; empty when nobody knows."""
+
+    request_id: str = ""
+    traceparent: str = ""
+    """As W3C Trace Context writes it."""
+
+
 class JobRecord(Message):
     """The truth about a job, as Redis holds it. Times are those of Redis's clock."""
 
@@ -191,6 +199,8 @@ class JobRecord(Message):
     request: Annotated[StylizeJob | TrainJob, Field(discriminator="kind")]
     client: str = ""
     """The name of who asked for it; empty where clients are not told apart."""
+    origin: Origin = Origin()
+    """The request that made the job, for logs and traces."""
     attempt: int = 0
     fence: int = 0
     """Raised with every claim and cancellation: whoever holds an older number may no longer write."""
@@ -213,7 +223,7 @@ class JobRecord(Message):
         """From the flat fields of a Redis hash: times are seconds since 1970, nested values JSON."""
         values: dict[str, Any] = {name: fields[name] for name in ("id", "state", "attempt", "fence")}
         values["client"] = fields.get("client", "")
-        for name in ("request", "timings", "progress", "result", "error"):
+        for name in ("request", "origin", "timings", "progress", "result", "error"):
             if fields.get(name):
                 values[name] = json.loads(fields[name])
         if style := values.get("request", {}).pop("style", None):  # written before styles could be blended

@@ -1,13 +1,20 @@
 """The shape of a log line: the same from every process, for whoever reads them together."""
 
 import logging
+import re
 import sys
 
 import structlog
 
+USERINFO = re.compile(r"(?<=://)[^/\s\"'@]+@")
+
 
 def configure_logs(process: str) -> None:
-    """Lines for people on a terminal, JSON elsewhere; ``process`` and bound values (``job``) stand in every line."""
+    """Lines for people on a terminal, JSON elsewhere.
+
+    In every line stand ``process`` and what is bound where it is written: ``request``, ``job``, ``trace``. User names
+    and passwords of URLs are left out, whatever text they are in.
+    """
 
     def name_process(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {**line, "process": process}  # bound context would be that of one thread only
@@ -33,7 +40,7 @@ def configure_logs(process: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _without_userinfo],
         )
     )
     root = logging.getLogger()
@@ -41,3 +48,8 @@ def configure_logs(process: str) -> None:
     root.setLevel(logging.INFO)
     for talkative in ("httpx", "celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
+
+
+def _without_userinfo(_: object, __: str, line: structlog.typing.EventDict) -> str:
+    """The last step, in which a line is text already: of a traceback, too."""
+    return USERINFO.sub("***@", str(line))

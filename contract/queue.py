@@ -17,6 +17,7 @@ from contract.errors import QueueUnavailableError
 from contract.jobbook import KINDS, PREFIX, JobBook, JobKind, queue_errors
 from contract.jobs import JobRecord, StylizeJob, TrainJob
 from contract.settings import ContractSettings
+from contract.tracing import span
 
 STYLIZE_QUEUE = STYLIZE_TASK = "stylize"
 TRAIN_QUEUE = TRAIN_TASK = "train"
@@ -91,13 +92,15 @@ class JobQueue:
         Raises what ``JobBook.admit`` does, QueueUnavailableError. When Redis goes away in the very middle, so that
         nothing can be taken back, the job may still be done: for a client that has been told to try again.
         """
-        admission = self._book.admit(request, terms)
-        if admission.how == "created":
-            try:
-                self._send_ticket(request.kind, admission.record.id)
-            except QueueUnavailableError:
-                self._book.forget(admission.record.id)
-                raise
+        with span("admission") as current:
+            admission = self._book.admit(request, terms)
+            current.tell(atelier__job=admission.record.id, atelier__admission=admission.how)
+            if admission.how == "created":
+                try:
+                    self._send_ticket(request.kind, admission.record.id)
+                except QueueUnavailableError:
+                    self._book.forget(admission.record.id)
+                    raise
         return admission
 
     def reap(self) -> int:

@@ -1,5 +1,6 @@
 """What every process of one deployment must agree on, from its environment (prefix ``ATELIER_``)."""
 
+import os
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -20,6 +21,11 @@ def load(kind: type[Settings]) -> Settings:
             (f"ATELIER_{'_'.join(map(str, e['loc'])).upper()}: " if e["loc"] else "") + e["msg"] for e in error.errors()
         ]
         raise SettingsError("; ".join(wrong)) from None
+
+
+def traces_collector() -> str:
+    """Where spans are sent to: OpenTelemetry's own variables, whose other ones it reads by itself."""
+    return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 
 
 class ContractSettings(BaseSettings):

@@ -129,7 +129,8 @@ if redis.call('HGET', KEYS[13], 'token') == ARGV[2] then redis.call('DEL', KEYS[
 
 CREATE = """
 -- id, request, queue limit, kind, name, token, fingerprint, 1 when an earlier job will do, milliseconds that its result
--- must have left, a job whose result is gone, the client; the idempotency key, the key of the same request ('' is none)
+-- must have left, a job whose result is gone, the client, where it comes from; the idempotency key, the key of the same
+-- request ('' is none)
 -- → {'created' | 'replayed' | 'shared' | 'hit', job} | {'full' | 'taken' | 'other payload' | 'in flight', ''}
 -- Asked twice with the same id, it creates once. A name (of a style to train) may be that of one job at a time.
 if redis.call('EXISTS', job) == 1 then return {'created', id} end
@@ -190,7 +191,7 @@ if ARGV[5] ~= '' then
 end
 local time = now()
 redis.call('HSET', job, 'id', id, 'kind', ARGV[4], 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
-  'created_at', time, 'client', ARGV[11])
+  'created_at', time, 'client', ARGV[11], 'origin', ARGV[12])
 if same ~= '' then
   redis.call('SET', same, id)
   redis.call('HSET', job, 'same', same)
@@ -225,10 +226,15 @@ end
 CLAIM = """
 -- id, token, attempts allowed, lost_after, poison error, result_seconds, tombstone_seconds → {outcome, fence}
 local state = get('state')
-if not state or is_terminal(state) then return {'over', 0} end
+if not state or state == 'canceled' then return {'over', 0} end
+if is_terminal(state) then
+  count_one('redelivered', get('kind') or 'stylize', 'ended')
+  return {'over', 0}
+end
 if state == 'running' and redis.call('EXISTS', heartbeat) == 1 then
   -- Asked again by the same claim (its answer was lost), or a second ticket of a job that somebody has.
   if get('claimed_by') == ARGV[2] then return {'claimed', tonumber(get('fence'))} end
+  count_one('redelivered', get('kind') or 'stylize', 'running')
   return {'taken', 0}
 end
 if tonumber(get('attempt')) >= tonumber(ARGV[3]) then
@@ -322,19 +328,23 @@ if tonumber(get('attempt')) >= tonumber(ARGV[2]) then
   redis.call('HSET', job, 'error', ARGV[3])
   redis.call('HINCRBY', job, 'fence', 1)
   finish('failed', ARGV[4], ARGV[5])
+  count_one('reaped', get('kind') or 'stylize', 'failed')
   return 'failed'
 end
 redis.call('HSET', job, 'state', 'queued')
 redis.call('ZREM', running, id)
 redis.call('ZADD', queued, now(), id)
 announce('queued')
+count_one('reaped', get('kind') or 'stylize', 'queued')
 return 'queued'
 """
 
 RESUBMITTED = """
 -- id → nothing. The ticket of a waiting job has been sent again now.
 if not get('state') then drop()
-elseif get('state') == 'queued' then redis.call('ZADD', queued, now(), id)
+elseif get('state') == 'queued' then
+  redis.call('ZADD', queued, now(), id)
+  count_one('reaped', get('kind') or 'stylize', 'ticket')
 else redis.call('ZREM', queued, id) end
 """
 

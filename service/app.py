@@ -4,7 +4,6 @@ python -m service.app
 """
 
 import asyncio
-import logging
 import sys
 import threading
 import uuid
@@ -28,11 +27,13 @@ from contract.queue import JobQueue, celery_app
 from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleStore
+from contract.tracing import configure_tracing, flush_traces
 from contract.watch import Watcher, connect_async
 from service import problems
 from service.gateway import Gateway, UploadRoom
 from service.guard import BodyGuard
-from service.metrics import Metrics, RequestTimer
+from service.metrics import Metrics
+from service.requests import RequestObserver
 from service.routes import router
 from service.settings import ServiceSettings
 
@@ -45,8 +46,6 @@ TRUNK_AGE = timedelta(hours=1)
 GRACEFUL_SECONDS = 10
 HOUSEKEEPING_SECONDS = 3
 """How long the end waits for housekeeping; with the requests' time it must be less than the launcher's patience."""
-PROBES = ("/livez", "/readyz", "/metrics")
-"""Asked every few seconds, so the access log leaves them out."""
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -63,6 +62,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         await asyncio.to_thread(housekeeping.join, HOUSEKEEPING_SECONDS)
         await gateway.watcher.aclose()
         gateway.redis.close()
+        await asyncio.to_thread(flush_traces)
 
     app = FastAPI(
         title="Atelier",
@@ -74,7 +74,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyGuard, settings=settings)
     app.state.metrics = Metrics()
-    app.add_middleware(RequestTimer, metrics=app.state.metrics)
+    app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app
 
 
@@ -153,6 +153,7 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     configure_logs("gateway")
+    configure_tracing("gateway")
     try:
         settings = load(ServiceSettings)
     except SettingsError as error:
@@ -163,10 +164,10 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
+        access_log=False,  # ours has more to say
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )
-    logging.getLogger("uvicorn.access").addFilter(lambda line: not any(probe in line.getMessage() for probe in PROBES))
     try:
         Server(config).run()
     except OSError as error:

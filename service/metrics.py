@@ -6,31 +6,27 @@ their ``max``, not their ``sum``.
 """
 
 import ipaddress
-import time
 from collections.abc import Iterator
-from typing import Literal
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.errors import QueueUnavailableError
-from contract.jobbook import KINDS
+from contract.jobbook import KINDS, Counted
+from contract.metrics import process_registry
 from service.gateway import Gateway
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 """In seconds. A request may wait for its picture for a minute, after an upload of two."""
-NO_ROUTE = "none"
-"""Whatever is asked for under an address that there is not, so that nobody can make up label values."""
 
 
 class Metrics:
     """The figures of one gateway process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = process_registry()
         self.requests = Histogram(
             "atelier_http_request_seconds",
             "Time until the answer to a request begins, with its upload and its wait.",
@@ -38,46 +34,15 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.refusals = Counter(
+            "atelier_requests_refused", "Problems that were answered, by their code.", ("code",), registry=self.registry
+        )
 
     def tell(self, gateway: Gateway) -> bytes:
         """All figures as text. Asks Redis."""
         own = CollectorRegistry()
         own.register(GatewayCollector(gateway))
         return generate_latest(self.registry) + generate_latest(own)
-
-
-class RequestTimer:
-    """Measures every request, by the template of its address."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._requests = metrics.requests
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.monotonic()
-        answered = False
-
-        def measure(status: int) -> None:
-            nonlocal answered
-            answered = True
-            route = getattr(scope.get("route"), "path", NO_ROUTE)
-            method = scope["method"] if route != NO_ROUTE else NO_ROUTE
-            self._requests.labels(method, route, str(status)).observe(time.monotonic() - started)
-
-        async def measured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                measure(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, measured)
-        except Exception:
-            if not answered:
-                measure(500)  # the answer is given further out
-            raise
 
 
 class GatewayCollector(Collector):
@@ -98,6 +63,15 @@ class GatewayCollector(Collector):
                 *self._queues(),
                 self._counter("atelier_jobs_admitted", "Requests for jobs, by what they became.", "admitted", "how"),
                 self._counter("atelier_jobs_finished", "Jobs that have ended, by their state.", "finished", "state"),
+                self._counter(
+                    "atelier_jobs_reaped", "What was done for jobs whose worker, or ticket, was lost.", "reaped", "how"
+                ),
+                self._counter(
+                    "atelier_jobs_redelivered",
+                    "Tickets of jobs that ran already, or had ended.",
+                    "redelivered",
+                    "found",
+                ),
             ]
         except QueueUnavailableError:
             families = []
@@ -123,7 +97,7 @@ class GatewayCollector(Collector):
             ready.add_metric([kind], len(presence.names()))
         return [queued, running, oldest, ready]
 
-    def _counter(self, name: str, about: str, what: Literal["admitted", "finished"], label: str) -> Metric:
+    def _counter(self, name: str, about: str, what: Counted, label: str) -> Metric:
         family = CounterMetricFamily(name, about, labels=["kind", label])
         for (kind, how), count in self._gateway.book.counts(what).items():
             family.add_metric([kind, how], count)

@@ -10,10 +10,12 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from contract import errors
 from contract.errors import AtelierError, InternalError, InvalidParameterError
 from contract.jobs import JobFailure
+from service.requests import HEADER, PROBLEM_CODE, request_id
 
 log = structlog.get_logger()
 
@@ -75,6 +77,20 @@ def type_of(kind: type[AtelierError]) -> str:
     return f"/problems#{kind.code}"
 
 
+class ProblemResponse(JSONResponse):
+    """A problem document. Whoever stands around the app finds its code in the scope of the request."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, kind: type[AtelierError], body: dict[str, Any], headers: dict[str, str]) -> None:
+        super().__init__(body, status_of(kind).value, headers=headers)
+        self._code = kind.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PROBLEM_CODE] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def problem(
     kind: type[AtelierError],
     detail: str,
@@ -91,10 +107,11 @@ def problem(
         "status": status.value,
         "detail": detail,
         "code": kind.code,
+        "request_id": request_id(),
         **extensions,
     }
     more = {"Retry-After": str(retry_after_seconds)} if retry_after_seconds is not None else {}
-    return JSONResponse(body, status.value, headers={**(headers or {}), **more}, media_type=MEDIA_TYPE)
+    return ProblemResponse(kind, body, {**(headers or {}), **more})
 
 
 def problem_of(error: AtelierError, **extensions: Any) -> JSONResponse:
@@ -158,5 +175,7 @@ def _client_disconnect(_: Request, __: Exception) -> Response:
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
+    """Beyond everything that is around the app, so the answer has not got its id there."""
     log.error("request failed", path=request.url.path, exc_info=error)
-    return problem(InternalError, "Something went wrong on our side; the log has it.")
+    detail = "Something went wrong on our side; the log has it under the id of the request."
+    return problem(InternalError, detail, headers={HEADER: request_id()})

@@ -41,7 +41,7 @@ async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: Wa
         record = await run_in_threadpool(gateway.book.get, job_id)
     if not record.state.is_terminal:
         response.headers["Retry-After"] = POLL_HINT_SECONDS[record.request.kind]
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.update({"Cache-Control": "no-store", "X-Job-Id": record.id})
     return JobDocument.of(record)
 
 

@@ -184,7 +184,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    request_id: Annotated[str, Field(description="The `X-Request-ID` of the answer: the log has more under it.")]
     errors: list[ProblemItem] = []
+    job: Annotated[str | None, Field(description="The job that ended with this problem.")] = None
 
 
 class ProblemKind(BaseModel):

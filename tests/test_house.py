@@ -9,7 +9,16 @@ from contract.storage import open_storage
 from contract.styles import StyleStore
 from tests.conftest import publish_tiny
 
-FORBIDDEN = ("torch", "torchvision", "safetensors", "numpy", "generator", "worker", "trainer")
+FORBIDDEN = (
+    "torch",
+    "torchvision",
+    "safetensors",
+    "numpy",
+    "generator",
+    "worker",
+    "trainer",
+    "opentelemetry.sdk.trace",
+)
 
 PROGRAM = f"""
 import asyncio, sys

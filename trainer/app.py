@@ -33,6 +33,7 @@ from contract.queue import LONE_WORKER, TRAIN_QUEUE, TRAIN_TASK, celery_app, on_
 from contract.settings import load
 from contract.storage import open_storage, store_errors
 from contract.styles import StyleStore
+from contract.tracing import configure_tracing, job_span, open_span, span
 from generator.devices import choose_device, is_out_of_memory, reuse_freed_memory
 from trainer.keeping import Keeping
 from trainer.learner import TRAININGS, Learner, StoppedError
@@ -86,7 +87,7 @@ class Trainer:
         if claim is None:
             log.info("ticket dropped: the job is over or somebody has it", job=job_id)
             return
-        with Keeping(self._book, claim, self._settings.heartbeat_seconds) as keeping:
+        with job_span(claim.record), Keeping(self._book, claim, self._settings.heartbeat_seconds) as keeping:
             self._attempt(claim, keeping)
 
     def _attempt(self, claim: Claim, keeping: Keeping) -> None:
@@ -118,7 +119,8 @@ class Trainer:
             self._fail(claim, InternalError("Something went wrong on our side; the log has it."))
         else:
             timings = Timings(compute_seconds=round(time.monotonic() - began, 3))
-            committed = self._book.succeed(claim, result, timings)
+            with span("commit"):
+                committed = self._book.succeed(claim, result, timings)
             said = "style published" if committed else "result refused: the claim is no longer ours"
             log.info(said, style=str(result.style), status=result.status)
             self._forget_if_over(claim.job_id)
@@ -134,6 +136,7 @@ class Trainer:
         return self._learner
 
     def _fail(self, claim: Claim, error: AtelierError) -> None:
+        open_span().fail(error.code)
         self._book.fail(claim, error, Timings())
         log.info("job failed", code=error.code, reason=str(error), cause=str(error.__cause__ or ""))
         self._forget_if_over(claim.job_id)
@@ -202,6 +205,7 @@ def create_app(settings: TrainerSettings, trainer: Trainer) -> Celery:
 
 def main() -> None:
     configure_logs("trainer")
+    configure_tracing("trainer")
     reuse_freed_memory()
     try:
         settings = load(TrainerSettings)

@@ -32,6 +32,7 @@ from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app,
 from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleCard, StyleSource, StyleStore
+from contract.tracing import configure_tracing, job_span, open_span, span
 from generator.checkpoint import Checkpoint, style_vector
 from generator.devices import choose_device, reuse_freed_memory
 from worker.batcher import Batcher
@@ -119,7 +120,8 @@ class Worker:
             if claim is None:
                 log.info("ticket dropped: the job is over or somebody has it", job=job_id)
             else:
-                self._attempt(claim)
+                with job_span(claim.record):
+                    self._attempt(claim)
 
     def close(self) -> None:
         self.batcher.close()
@@ -148,11 +150,13 @@ class Worker:
                 self._succeed(claim, result, watch)
 
     def _succeed(self, claim: Claim, result: StylizeResult, watch: Stopwatch) -> None:
-        committed = self.book.succeed(claim, result, watch.timings())
+        with span("commit"):
+            committed = self.book.succeed(claim, result, watch.timings())
         said = "job done" if committed else "result refused: the claim is no longer ours"
         log.info(said, job=claim.job_id, **watch.seconds)
 
     def _fail(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> None:
+        open_span().fail(error.code)
         self.book.fail(claim, error, watch.timings())
         log.info("job failed", job=claim.job_id, code=error.code, reason=str(error), cause=str(error.__cause__ or ""))
 
@@ -194,6 +198,7 @@ def create_app(settings: WorkerSettings, worker: Worker) -> Celery:
 
 def main() -> None:
     configure_logs("worker")
+    configure_tracing("worker")
     reuse_freed_memory()
     try:
         settings = load(WorkerSettings)

@@ -32,6 +32,8 @@ class Stylized:
 
     pixels: Pixels
     compute_seconds: float
+    batch_size: int = 1
+    """How many went together."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class Batcher:
         else:
             seconds = time.perf_counter() - start
             for request, pixels in zip(batch, pictures, strict=True):
-                request.answer.set_result(Stylized(pixels, seconds))
+                request.answer.set_result(Stylized(pixels, seconds, len(batch)))
             return
         # The error, whose traceback held the tensors of the pass that failed, is gone by now, and they with it.
         half = len(batch) // 2

@@ -14,6 +14,7 @@ from contract.errors import BlendError, ImageLostError
 from contract.images import ImageStore
 from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.styles import StyleCard, StyleRef, StyleStore
+from contract.tracing import just_ended, span
 from generator.checkpoint import content_row, style_vector
 from generator.pictures import Picture, decode, encode, pixel_count
 from generator.pixels import Pixels
@@ -37,7 +38,8 @@ class Stopwatch:
     def measure(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            yield
+            with span(stage.removesuffix("_seconds")):
+                yield
         finally:
             self.seconds[stage] = round(time.perf_counter() - start, 6)
 
@@ -79,9 +81,12 @@ class Stylizer:
             with watch.measure("decode_seconds"):
                 content = decode(data, long_side=job.size, max_pixels=self._max_pixels)
             attempt.waits()
-            stylized = self._batcher.submit(
-                trunk, content.pixels, vector, attempt.holds, attempt.works, attempt.progressed
-            ).result()
+            with span("batch") as batch:  # the turn is waited for, then the engine works
+                stylized = self._batcher.submit(
+                    trunk, content.pixels, vector, attempt.holds, attempt.works, attempt.progressed
+                ).result()
+                just_ended("compute", stylized.compute_seconds)
+                batch.tell(atelier__batch_size=stylized.batch_size)
             watch.seconds["compute_seconds"] = round(stylized.compute_seconds, 6)
             with watch.measure("encode_seconds"):
                 pixels = _coloured(job, content.pixels, stylized.pixels)

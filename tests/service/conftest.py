@@ -25,6 +25,7 @@ from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook
 from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.presence import Presence
+from contract.queue import JobQueue
 from contract.storage import open_storage
 from contract.styles import Pictures, StyleCard, StyleDescription, StyleSource, StyleStore
 from contract.watch import Watcher
@@ -177,6 +178,7 @@ class LoneGateway:
     server: Server
     client: httpx.Client
     book: JobBook
+    queue: JobQueue
     workers: Presence
     trainers: Presence
     images: ImageStore
@@ -217,6 +219,7 @@ def gateways(redis_client: "Redis", redis_url: str, tmp_path: Path) -> Gateways:
                     server,
                     client,
                     book,
+                    parts.queue,
                     Presence(redis_client, "worker"),
                     Presence(redis_client, "trainer"),
                     ImageStore(storage),

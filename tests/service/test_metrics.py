@@ -2,15 +2,21 @@
 
 import socket
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+from structlog.testing import capture_logs
 
 from contract.errors import BrokenImageError
 from service.metrics import is_loopback
+from service.problems import BY_CODE
 from tests.conftest import until
+from tests.contract.conftest import silence
 from tests.service.conftest import (
     ALONE,
     ASYNC,
+    PATIENCE_SECONDS,
     TIMINGS,
     Gateways,
     LoneGateway,
@@ -83,6 +89,56 @@ def test_jobs_are_counted_where_they_begin_and_where_they_end(gateway: LoneGatew
     assert told(gateway, finished, kind="stylize", state="succeeded") == 1
     assert told(gateway, finished, kind="stylize", state="failed") == 1
     assert told(gateway, finished, kind="train", state="canceled") == 1
+
+
+def test_refusals_are_counted_by_their_code(gateway: LoneGateway) -> None:
+    for _ in range(2):
+        gateway.client.get("/jobs/x")
+    gateway.client.get("/nowhere")
+    gateway.client.post("/limits")
+    post(gateway.client, b"no picture")
+    gateway.client.get("/capacity?unknown=1")
+    counted = {code: told(gateway, "atelier_requests_refused_total", code=code) for code in BY_CODE}
+    assert {code: count for code, count in counted.items() if count} == {
+        "job-not-found": 2,
+        "not-found": 1,
+        "method-not-allowed": 1,
+        "unsupported-image": 1,
+    }
+
+
+def test_a_fault_of_ours_is_counted_though_its_answer_is_given_further_out(
+    gateway: LoneGateway, redis_client: "Redis"
+) -> None:
+    redis_client.hset("atelier:job:damaged", "state", "no state at all")
+    with capture_logs():
+        response = httpx.get(gateway.client.base_url.join("/jobs/damaged"), timeout=PATIENCE_SECONDS)
+    assert response.status_code == 500
+    assert told(gateway, "atelier_requests_refused_total", code="internal-error") == 1
+
+
+def test_what_the_reaper_does_is_counted_and_what_comes_twice(gateway: LoneGateway, redis_client: "Redis") -> None:
+    lost, running = claimed(gateway, accepted(gateway)), claimed(gateway, accepted(gateway))
+    silence(redis_client, lost.job_id)
+    assert gateway.queue.reap() == 1
+    for _ in range(2):
+        assert gateway.book.claim(running.job_id) is None
+    done = accepted(gateway)
+    succeed(gateway, done)
+    assert gateway.book.claim(done) is None
+    canceled = accepted(gateway)
+    gateway.client.delete(f"/jobs/{canceled}")
+    assert gateway.book.claim(canceled) is None, "its ticket comes once, and late"
+    assert told(gateway, "atelier_jobs_reaped_total", kind="stylize", how="queued") == 1
+    assert told(gateway, "atelier_jobs_reaped_total", kind="stylize", how="ticket") == 1
+    assert told(gateway, "atelier_jobs_redelivered_total", kind="stylize", found="running") == 2
+    assert told(gateway, "atelier_jobs_redelivered_total", kind="stylize", found="ended") == 1
+
+
+def test_the_process_tells_of_itself(gateway: LoneGateway) -> None:
+    resident = told(gateway, "process_resident_memory_bytes")
+    assert resident is not None
+    assert resident > 1e7
 
 
 def test_queues_and_workers_are_told(gateway: LoneGateway) -> None:
