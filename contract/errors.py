@@ -15,6 +15,11 @@
     │   └── ImageTooLargeError         more pixels, or a longer side, than the limit
     ├── BodyTooLargeError          more bytes than the limit
     ├── UploadTimeoutError         the body came too slowly
+    ├── OutboundError              an address that the request names cannot be called
+    │   ├── UrlRefusedError            it is none that the gateway calls
+    │   ├── FetchFailedError           nobody answers, or not with what was asked for
+    │   └── FetchTimeoutError          the answer takes too long
+    ├── SwitchedOffError           the operator has not switched it on
     ├── ForbiddenError             it is not for whoever asks
     ├── NotFoundError              nothing has that address
     │   ├── StyleNotFoundError
@@ -143,6 +148,31 @@ class BodyTooLargeError(AtelierError):
 class UploadTimeoutError(AtelierError):
     code = "upload-timeout"
     title = "The upload took too long"
+
+
+class OutboundError(AtelierError):
+    code = "outbound-error"
+    title = "The address cannot be called"
+
+
+class UrlRefusedError(OutboundError):
+    code = "url-refused"
+    title = "The address is refused"
+
+
+class FetchFailedError(OutboundError):
+    code = "fetch-failed"
+    title = "The address does not answer as it should"
+
+
+class FetchTimeoutError(OutboundError):
+    code = "fetch-timeout"
+    title = "The address does not answer in time"
+
+
+class SwitchedOffError(AtelierError):
+    code = "switched-off"
+    title = "This is switched off here"
 
 
 class ForbiddenError(AtelierError):

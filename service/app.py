@@ -33,6 +33,7 @@ from service import problems
 from service.gateway import Gateway, UploadRoom
 from service.guard import BodyGuard
 from service.metrics import Metrics
+from service.outbound import Outbound, OutboundRules
 from service.requests import RequestObserver
 from service.routes import router
 from service.settings import ServiceSettings
@@ -61,6 +62,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         stopped.set()
         await asyncio.to_thread(housekeeping.join, HOUSEKEEPING_SECONDS)
         await gateway.watcher.aclose()
+        if gateway.outbound:
+            await gateway.outbound.aclose()
         gateway.redis.close()
         await asyncio.to_thread(flush_traces)
 
@@ -97,7 +100,12 @@ def _gateway(settings: ServiceSettings) -> Gateway:
         images=ImageStore(storage),
         styles=styles,
         uploads=UploadRoom(settings.max_uploads),
+        outbound=Outbound(_outbound_rules(settings)) if settings.image_urls else None,
     )
+
+
+def _outbound_rules(settings: ServiceSettings) -> OutboundRules:
+    return OutboundRules(settings.outbound_ports, settings.outbound_allow, settings.outbound_seconds)
 
 
 def _check_memory_policy(client: Redis) -> None:

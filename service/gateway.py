@@ -9,13 +9,15 @@ from typing import Annotated
 from fastapi import Depends, Request
 from redis import Redis
 
-from contract.errors import TooManyListenersError, TooManyUploadsError
+from contract.errors import SwitchedOffError, TooManyListenersError, TooManyUploadsError
 from contract.images import ImageStore
 from contract.jobbook import JobBook
 from contract.presence import Presence
 from contract.queue import JobQueue
 from contract.styles import StyleStore
 from contract.watch import Watcher
+from service.guard import max_body_bytes
+from service.outbound import Outbound
 from service.settings import ServiceSettings
 
 UPLOADS_HINT_SECONDS = 5
@@ -48,6 +50,8 @@ class Gateway:
     styles: StyleStore
     uploads: UploadRoom
     """Held by every request whose body is in memory, or on its way there."""
+    outbound: Outbound | None
+    """None where nothing that goes out is switched on."""
 
     @asynccontextmanager
     async def uploading(self) -> AsyncIterator[None]:
@@ -59,6 +63,12 @@ class Gateway:
             )
         async with self.uploads:
             yield
+
+    async def fetch(self, url: str) -> bytes:
+        """The picture at an address. Raises SwitchedOffError, and as ``Outbound.fetch`` does."""
+        if self.outbound is None or not self.settings.image_urls:
+            raise SwitchedOffError("Pictures are not fetched here: send the picture, or have ATELIER_IMAGE_URLS set.")
+        return await self.outbound.fetch(url, max_body_bytes(self.settings))
 
     async def wait(self, job_id: str, seconds: float) -> None:
         """Returns when the job has ended or the time is over; at once in a gateway that stops, or has too many wait."""

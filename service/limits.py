@@ -12,6 +12,7 @@ from contract.jobs import (
 from service.guard import max_body_bytes
 from service.idempotency import MAX_KEY_LENGTH
 from service.options import MIN_SIDE
+from service.outbound import MAX_REDIRECTS, MAX_URL_LENGTH
 from service.schemas import Limit
 from service.settings import ServiceSettings
 from service.uploads import FORM_FIELD_BYTES, FORM_FIELDS
@@ -35,6 +36,8 @@ def _of_requests(settings: ServiceSettings) -> list[Limit]:
         _set("side", settings.max_side, "pixels", "max_side", "The longest side of a picture, in and out."),
         _set("wait_default", settings.wait_seconds, "seconds", "wait_seconds", "A wait when the client does not say."),
         _set("wait", settings.max_wait_seconds, "seconds", "max_wait_seconds", "The longest wait."),
+        _set("outbound", settings.outbound_seconds, "seconds", "outbound_seconds",
+             "A call of an address that a request names, with its redirects."),
         _set("waiting", settings.max_waiting, "requests", "max_waiting",
              "Requests that wait for a job, or follow its events, at once."),
     ]  # fmt: skip
@@ -60,6 +63,8 @@ def _fixed() -> list[Limit]:
         _always("form_field", FORM_FIELD_BYTES, "bytes", "One field of a form that is text."),
         _always("style_pictures", MAX_STYLE_PICTURES, "pictures", "Pictures of a new style."),
         _always("idempotency_key", MAX_KEY_LENGTH, "characters", "An idempotency key."),
+        _always("url", MAX_URL_LENGTH, "characters", "An address that is to be called."),
+        _always("redirects", MAX_REDIRECTS, "redirects", "From the address of a picture to the picture."),
         _always("blend", MAX_BLEND, "styles", "Styles of a blend."),
         _always("strength", MAX_STRENGTH, "times", "`strength` of a style."),
         _always("iterations", MAX_ITERATIONS, "iterations", "`iterations` of a training."),

@@ -55,6 +55,9 @@ UPLOAD_FAILURES = (
 )
 """How an upload may fail to become a job."""
 
+FETCH_FAILURES: tuple[type[AtelierError], ...] = (errors.SwitchedOffError, *leaves(errors.OutboundError))
+"""How a picture may fail to be fetched."""
+
 IDEMPOTENCY_FAILURES = (errors.KeyReusedError, errors.RequestInFlightError)
 
 
@@ -156,13 +159,17 @@ EVENTS: dict[str, Any] = {
 }
 
 
-def _form(options: type[BaseModel], image: dict[str, Any]) -> dict[str, Any]:
-    """A form with these options and the field ``image``."""
+EITHER = {"oneOf": [{"required": ["image"]}, {"required": ["image_url"]}]}
+
+
+def _form(options: type[BaseModel], image: dict[str, Any], **rules: Any) -> dict[str, Any]:
+    """A form with these options and the field ``image``, which must be there unless the rules say otherwise."""
     schema = options.model_json_schema()
     return _schema(
         {
             "type": "object",
-            "required": ["image", *schema.get("required", [])],
+            "required": [*([] if rules else ["image"]), *schema.get("required", [])],
+            **rules,
             "properties": {"image": image, **schema["properties"]},
             "additionalProperties": False,
         }
@@ -172,11 +179,11 @@ def _form(options: type[BaseModel], image: dict[str, Any]) -> dict[str, Any]:
 FILES = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_STYLE_PICTURES}
 
 STYLIZE_BODY: dict[str, Any] = {
-    "required": True,
+    "required": False,  # where the query has an `image_url`
     "content": {
-        "multipart/form-data": _form(StylizeOptions, FILE),
+        "multipart/form-data": _form(StylizeOptions, FILE, **EITHER),
         "image/*": _schema(FILE),
-        "application/json": _schema(StylizeDocument.model_json_schema()),
+        "application/json": _schema({**StylizeDocument.model_json_schema(), **EITHER}),
     },
 }
 

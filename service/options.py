@@ -14,6 +14,7 @@ from contract.jobs import (
     MIN_STROKE_SIZE,
 )
 from contract.styles import NAME_PATTERN
+from service.outbound import MAX_URL_LENGTH
 
 MIN_SIDE = 16
 """The least that the generators take, in pixels."""
@@ -60,6 +61,16 @@ class StylizeOptions(BaseModel):
     quality: Annotated[
         int | None, Field(ge=1, le=100, description="Of JPEG, WebP and AVIF; default 90, 88 and 75.")
     ] = None
+    image_url: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_URL_LENGTH,
+            description="Where the picture is, instead of the picture: it is fetched. Only where the operator has "
+            "switched that on.",
+            examples=["https://example.com/photo.jpg"],
+        ),
+    ] = None
 
     @property
     def media_type(self) -> MediaType | None:
@@ -69,7 +80,7 @@ class StylizeOptions(BaseModel):
 class StylizeDocument(StylizeOptions):
     """POST /stylize as JSON."""
 
-    image: Annotated[str, Field(description="The picture as a data URL: `data:image/jpeg;base64,…`")]
+    image: Annotated[str, Field(description="The picture as a data URL: `data:image/jpeg;base64,…`")] = ""
 
 
 class StyleOptions(BaseModel):

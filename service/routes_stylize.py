@@ -15,12 +15,13 @@ from contract.jobs import JobRecord, StylizeJob, StylizeResult
 from service.answers import answer, replayed
 from service.blends import read_blend
 from service.gateway import Gateway, GatewayDep
-from service.idempotency import Reservation, payload_fingerprint, reserved
+from service.idempotency import payload_fingerprint, reserved
 from service.inspection import check_format
 from service.negotiation import Accept, Caching, Prefer
 from service.openapi import (
     CACHE_CONTROL,
     CACHED,
+    FETCH_FAILURES,
     IDEMPOTENCY_FAILURES,
     IDEMPOTENCY_KEY,
     LOCATION,
@@ -33,7 +34,7 @@ from service.openapi import (
 )
 from service.options import DEFAULT_QUALITY, StylizeOptions
 from service.schemas import JobDocument
-from service.uploads import Upload, read_upload
+from service.uploads import Upload, check_upload, read_upload
 
 router = APIRouter()
 
@@ -52,6 +53,7 @@ router = APIRouter()
         },
         **problems(
             *UPLOAD_FAILURES,
+            *FETCH_FAILURES,
             *IDEMPOTENCY_FAILURES,
             errors.NotAcceptableError,
             errors.JobExpiredError,
@@ -93,21 +95,25 @@ async def _accept_job(gateway: Gateway, request: Request, query: StylizeOptions,
     """From a request to a job. The upload's bytes end here: a thousand requests may wait, and hold none."""
     caching = Caching.parse(request.headers.getlist("cache-control"))
     async with gateway.uploading(), reserved(request, gateway.book) as reservation:
-        upload = await read_upload(request, query, gateway.settings)
-        return await run_in_threadpool(_submit, gateway, upload, accept, caching, reservation)
+        sent = await read_upload(request, query)
+        fingerprint = ""
+        if reservation:
+            fingerprint = await run_in_threadpool(payload_fingerprint, (sent.data,), sent.options)
+            # Before anything is fetched: what is at an address may have changed since, or be gone.
+            if replay := await run_in_threadpool(reservation.replay, gateway.book, fingerprint):
+                return replay
+        data = await gateway.fetch(sent.options.image_url) if sent.options.image_url else sent.data
+        upload = await run_in_threadpool(check_upload, data, sent.options, gateway.settings)
+        terms = Terms(
+            reservation.idempotency(fingerprint) if reservation else None,
+            may_find=caching.may_find,
+            may_be_found=caching.may_be_found,
+        )
+        return await run_in_threadpool(_submit, gateway, upload, accept, terms)
 
 
-def _submit(
-    gateway: Gateway, upload: Upload, accept: Accept, caching: Caching, reservation: Reservation | None
-) -> Admission:
+def _submit(gateway: Gateway, upload: Upload, accept: Accept, terms: Terms) -> Admission:
     """From a checked upload to a job."""
-    idempotency = None
-    if reservation:
-        fingerprint = payload_fingerprint((upload.data,), upload.options)
-        if replay := reservation.replay(gateway.book, fingerprint):
-            return replay
-        idempotency = reservation.idempotency(fingerprint)
-    terms = Terms(idempotency, may_find=caching.may_find, may_be_found=caching.may_be_found)
     return _admit(gateway, _job(gateway, upload, accept), terms)
 
 

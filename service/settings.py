@@ -1,8 +1,20 @@
 """What the gateway reads from its environment (prefix ``ATELIER_``)."""
 
-from pydantic import Field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from contract.settings import ContractSettings
+
+
+def _split(text: object) -> object:
+    return [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else text
+
+
+Listed = (NoDecode, BeforeValidator(_split))
+"""Several values, with commas between them."""
 
 
 class ServiceSettings(ContractSettings):
@@ -34,3 +46,11 @@ class ServiceSettings(ContractSettings):
     """Whether anybody may read /metrics; else only this machine."""
     ping_seconds: float = Field(default=15, gt=0)
     """How often a stream of events says that it is still there, when there is nothing to tell."""
+    image_urls: bool = False
+    """Whether a request may name an address (``image_url``) from which the gateway fetches the picture."""
+    outbound_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], *Listed] = (80, 443)
+    """The ports of the addresses that clients may have called."""
+    outbound_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], *Listed] = ()
+    """Networks (``10.1.0.0/16``) that may be called although they are not public."""
+    outbound_seconds: float = Field(default=10, gt=0)
+    """How long a call of such an address may take, with its redirects."""

@@ -27,6 +27,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
+class Sent:
+    """A request as it came: a picture, or in the options where it is. Nobody has looked at it yet."""
+
+    data: bytes
+    options: StylizeOptions
+
+
+@dataclass(frozen=True)
 class Upload:
     """A picture whose header has been checked, and what is asked for it."""
 
@@ -45,17 +53,17 @@ class StyleUpload:
     options: StyleOptions
 
 
-async def read_upload(request: Request, query: StylizeOptions, settings: ServiceSettings) -> Upload:
+async def read_upload(request: Request, query: StylizeOptions) -> Sent:
     """The picture and the options of a request, in any of the three forms.
 
-    Raises BadRequestError for a body that cannot be read, ImageError for a picture that cannot be used.
+    Raises BadRequestError for a body that cannot be read.
     """
     _refuse_doubled([name for name, _ in request.query_params.multi_items()])
     content_type = _content_type(request)
     if content_type == FORM:
         pictures, fields = await _read_form(request, max_pictures=1)
         data, options = pictures[0] if pictures else b"", _validated(StylizeOptions, fields)
-    elif content_type.startswith(RAW_TYPES):
+    elif content_type.startswith(RAW_TYPES) or (query.image_url and not content_type):
         data, options = await _read_raw(request), StylizeOptions()
     elif content_type == JSON:
         data, options = await run_in_threadpool(_read_data_url, await _read_raw(request))
@@ -63,10 +71,17 @@ async def read_upload(request: Request, query: StylizeOptions, settings: Service
         raise UnsupportedBodyError(
             "Send the picture as multipart/form-data (field `image`), as an image/* body, or as JSON with a data URL."
         )
-    if not data:
-        raise NoImageError("The picture is missing: send it as the form field `image`, or as the body.")
     options = _merged(query, options)
-    header = await run_in_threadpool(inspect, data, settings)
+    if data and options.image_url:
+        raise InvalidParameterError("Send the picture or its address, not both.", parameter="image_url")
+    if not data and not options.image_url:
+        raise NoImageError("The picture is missing: send it as the form field `image`, or as the body.")
+    return Sent(data, options)
+
+
+def check_upload(data: bytes, options: StylizeOptions, settings: ServiceSettings) -> Upload:
+    """Looks at the header of the picture. Raises ImageError for one that cannot be used, InvalidParameterError."""
+    header = inspect(data, settings)
     size = result_side(header.sides, options.size, settings)
     return Upload(data, header.media_type, max(header.sides), options.model_copy(update={"size": size}))
 
@@ -130,6 +145,9 @@ async def _read_fields(form: FormData) -> tuple[list[bytes], dict[str, str]]:
 
 def _read_data_url(body: bytes) -> tuple[bytes, StylizeOptions]:
     document = _parsed(StylizeDocument, body)
+    options = StylizeOptions(**document.model_dump(exclude={"image"}, exclude_unset=True))
+    if "image" not in document.model_fields_set:
+        return b"", options
     header, comma, payload = document.image.partition(",")
     if not (header.startswith("data:") and header.endswith(";base64") and comma):
         raise InvalidParameterError("`image` must be a data URL: data:image/jpeg;base64,…", parameter="image")
@@ -137,7 +155,7 @@ def _read_data_url(body: bytes) -> tuple[bytes, StylizeOptions]:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidParameterError("The data URL in `image` is not valid base64.", parameter="image") from None
-    return data, StylizeOptions(**document.model_dump(exclude={"image"}, exclude_unset=True))
+    return data, options
 
 
 def _inspect_all(pictures: list[bytes], settings: ServiceSettings) -> None:

@@ -221,8 +221,8 @@ def test_json_that_is_no_object_is_refused(client: httpx.Client, body: str) -> N
     assert parameters(response) == ["body"]
 
 
-def test_an_unknown_member_is_named_and_a_missing_image_too(client: httpx.Client) -> None:
-    assert parameters(document(client, style="tiny")) == ["image"]
+def test_an_unknown_member_is_named_and_a_missing_image_is_missed(client: httpx.Client) -> None:
+    assert code(document(client, style="tiny")) == "no-image"
     assert parameters(document(client, image=data_url(saved(drawn())), style="tiny", stlye="x")) == ["stlye"]
 
 
