@@ -12,7 +12,8 @@
     │   ├── UnsupportedImageError      not JPEG, PNG, WebP or AVIF
     │   ├── BrokenImageError           it says it is one of them, and does not decode
     │   ├── ImageTooSmallError         a side under the least that the generators take
-    │   └── ImageTooLargeError         more pixels, or a longer side, than the limit
+    │   ├── ImageTooLargeError         more pixels, or a longer side, than the limit
+    │   └── ImageTooComplexError       so many parts that reading it is an attack
     ├── BodyTooLargeError          more bytes than the limit
     ├── UploadTimeoutError         the body came too slowly
     ├── OutboundError              an address that the request names cannot be called
@@ -138,6 +139,11 @@ class ImageTooSmallError(ImageError):
 class ImageTooLargeError(ImageError):
     code = "image-too-large"
     title = "The picture has too many pixels"
+
+
+class ImageTooComplexError(ImageError):
+    code = "image-too-complex"
+    title = "The picture is in too many parts"
 
 
 class BodyTooLargeError(AtelierError):

@@ -1,6 +1,7 @@
 """Pictures between the processes: kept in a store under the hash of their bytes, never sent through the queue."""
 
 import hashlib
+import io
 from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -9,7 +10,14 @@ import obstore
 from obstore.store import ObjectStore
 from pydantic import BaseModel, ConfigDict, Field
 
+from contract.errors import ImageTooComplexError
 from contract.storage import store_errors
+
+HEADER_BYTES = 8 * 2**20
+"""The most that may come before the pixels: profiles, previews, text."""
+HEADER_READS = 10_000
+BYTES_PER_READ = 256
+"""The least, on average, that the parts of a picture's data may have, apart from as many as a header's."""
 
 
 class MediaType(StrEnum):
@@ -37,6 +45,37 @@ def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     longest = max(size)
     width, height = (max(1, round(side * long_side / longest)) for side in size)
     return width, height
+
+
+class PictureFile(io.BytesIO):
+    """A picture's bytes for a parser written in Python, which must not be kept busy with millions of tiny parts.
+
+    JPEG and PNG are read piece by piece, and each piece costs some microseconds, even of four bytes: 32 megabytes of
+    empty markers would take half a minute. Reading raises ImageTooComplexError when there are too many, or when a
+    header goes on for too long; ``begin_pixels`` says that the header is over. (What reads a file as a whole, as the
+    parsers of WebP and AVIF do, is bounded by its size.)
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._size = len(data)
+        self._reads_left = HEADER_READS
+        self._bytes_left = HEADER_BYTES
+
+    def begin_pixels(self) -> None:
+        self._reads_left = HEADER_READS + self._size // BYTES_PER_READ
+        self._bytes_left = 2 * self._size  # a JPEG's first scan is read again
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and size >= 0:
+            self._reads_left -= 1
+            self._bytes_left -= len(data)
+            if self._reads_left < 0 or self._bytes_left < 0:
+                raise ImageTooComplexError(
+                    "The picture has too many parts, or more than 8 MB of metadata: save it again without them."
+                )
+        return data
 
 
 class ImageRef(BaseModel):

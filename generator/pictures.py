@@ -5,6 +5,7 @@ Formats are the allowlist of ``MediaType``; the parsers of everything else that 
 
 import io
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from contract.errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
-from contract.images import MediaType, fitted
+from contract.images import MediaType, PictureFile, fitted
 from generator.pixels import Pixels
 
 FORMATS = [media_type.name for media_type in MediaType]
@@ -41,6 +42,8 @@ PARSER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeEr
 
 # Pillow warns above its own limit and refuses above twice of it; ours is exact and comes first.
 Image.MAX_IMAGE_PIXELS = None
+# What it says of damaged metadata, in thousands of lines for one file, would fill the log and stay in memory.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,13 @@ def decode(data: bytes, *, long_side: int | None, max_pixels: int) -> Picture:
     """Reads a file of one of our formats: oriented by its EXIF, in sRGB, resized to ``long_side`` if that is given.
 
     Where the picture is not opaque, the pixels are what it looks like on white. Of an animation the first frame counts.
-    Raises UnsupportedImageError, BrokenImageError, ImageTooLargeError.
+    Raises UnsupportedImageError, BrokenImageError, ImageTooLargeError, ImageTooComplexError.
     """
-    with _decoding(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    file = PictureFile(data)
+    with _decoding(), Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise ImageTooLargeError(f"The picture has {image.width}×{image.height} pixels, more than the limit.")
+        file.begin_pixels()
         image.load()
         upright = _upright(image)
         colours, alpha = _split_alpha(upright)
@@ -74,8 +79,8 @@ def decode(data: bytes, *, long_side: int | None, max_pixels: int) -> Picture:
 
 
 def pixel_count(data: bytes) -> int:
-    """How many pixels a file says that it has; it is not decoded. Raises UnsupportedImageError, BrokenImageError."""
-    with _decoding(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    """How many pixels a file says that it has; it is not decoded. Raises as ``decode``."""
+    with _decoding(), Image.open(PictureFile(data), formats=FORMATS) as image:
         return image.width * image.height
 
 

@@ -30,6 +30,7 @@ from contract.styles import StyleStore
 from contract.tracing import configure_tracing, flush_traces
 from contract.watch import Watcher, connect_async
 from service import problems
+from service.connections import connection_class
 from service.gateway import Gateway, UploadRoom
 from service.guard import BodyGuard
 from service.metrics import Metrics
@@ -159,6 +160,20 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def configuration(app: FastAPI, settings: ServiceSettings) -> uvicorn.Config:
+    """How the app is served."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=connection_class(settings),
+        log_config=None,
+        access_log=False,  # ours has more to say
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        server_header=False,
+    )
+
+
 def main() -> None:
     configure_logs("gateway")
     configure_tracing("gateway")
@@ -167,17 +182,8 @@ def main() -> None:
     except SettingsError as error:
         log.critical("gateway cannot start", reason=str(error))
         sys.exit(1)
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,  # ours has more to say
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        server_header=False,
-    )
     try:
-        Server(config).run()
+        Server(configuration(create_app(settings), settings)).run()
     except OSError as error:
         log.critical("gateway cannot listen", host=settings.host, port=settings.port, reason=error.strerror)
         sys.exit(1)

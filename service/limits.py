@@ -1,5 +1,6 @@
 """Every limit that the gateway holds requests against, and which setting moves it."""
 
+from contract.images import HEADER_BYTES
 from contract.jobs import (
     MAX_BLEND,
     MAX_ITERATIONS,
@@ -11,6 +12,7 @@ from contract.jobs import (
 )
 from service.guard import max_body_bytes
 from service.idempotency import MAX_KEY_LENGTH
+from service.inspection import MAX_SCANS
 from service.options import MIN_SIDE
 from service.outbound import MAX_REDIRECTS, MAX_URL_LENGTH
 from service.schemas import Limit
@@ -27,8 +29,11 @@ def _of_requests(settings: ServiceSettings) -> list[Limit]:
     return [
         _set("body", max_body_bytes(settings), "bytes", "max_body_megabytes", "The largest request body."),
         _set("uploads", settings.max_uploads, "requests", "max_uploads", "Bodies that come in at once."),
-        _set("upload_idle", settings.upload_idle_seconds, "seconds", "upload_idle_seconds", "A pause in a body."),
+        _set("upload_idle", settings.upload_idle_seconds, "seconds", "upload_idle_seconds",
+             "A pause in a body, a request's header, and a pause in reading an answer."),
         _set("upload_total", settings.upload_total_seconds, "seconds", "upload_total_seconds", "A whole body."),
+        _set("connections", settings.max_connections, "connections", "max_connections",
+             "Open connections; for one more, the one that has waited longest without a request is closed."),
         _set("upload_pixels", settings.max_upload_megapixels * 1e6, "pixels", "max_upload_megapixels",
              "The largest picture that is taken."),
         _set("result_pixels", settings.max_megapixels * 1e6, "pixels", "max_megapixels",
@@ -59,6 +64,8 @@ def _of_jobs(settings: ServiceSettings) -> list[Limit]:
 def _fixed() -> list[Limit]:
     return [
         _always("least_side", MIN_SIDE, "pixels", "The shortest side of a picture, in and out."),
+        _always("header", HEADER_BYTES, "bytes", "What comes before the pixels of a JPEG or PNG: profiles, text."),
+        _always("scans", MAX_SCANS, "scans", "Passes of a progressive JPEG."),
         _always("form_fields", FORM_FIELDS, "fields", "Fields of a form that are text."),
         _always("form_field", FORM_FIELD_BYTES, "bytes", "One field of a form that is text."),
         _always("style_pictures", MAX_STYLE_PICTURES, "pictures", "Pictures of a new style."),

@@ -33,7 +33,7 @@ class ServiceSettings(ContractSettings):
     max_side: int = Field(default=16_383, ge=16)
     """The longest side of a picture, in and out, in pixels. WebP ends at 16,383 in any case, JPEG at 65,500."""
     upload_idle_seconds: float = Field(default=15, gt=0)
-    """How long an upload may pause."""
+    """How long an upload may pause, a request's header may take, and a client may read nothing of its answer."""
     upload_total_seconds: float = Field(default=120, gt=0)
     """How long an upload may take."""
     wait_seconds: float = Field(default=30, ge=0)
@@ -42,6 +42,8 @@ class ServiceSettings(ContractSettings):
     """The longest that a client may ask to wait."""
     max_waiting: int = Field(default=1000, ge=1)
     """Requests that may wait for a job, or follow its events, at once. One more is answered as things are, or 503."""
+    max_connections: int = Field(default=10_000, ge=1)
+    """Open connections. For one more, the one that has waited longest without a request is closed."""
     metrics_public: bool = False
     """Whether anybody may read /metrics; else only this machine."""
     ping_seconds: float = Field(default=15, gt=0)

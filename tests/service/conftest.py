@@ -17,7 +17,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 from redis import Redis
 
@@ -30,7 +29,7 @@ from contract.storage import open_storage
 from contract.styles import Pictures, StyleCard, StyleDescription, StyleSource, StyleStore
 from contract.watch import Watcher
 from generator.checkpoint import CONTENT_ROW, trunk_of, vector_of
-from service.app import Server, create_app
+from service.app import Server, configuration, create_app
 from service.gateway import UploadRoom
 from service.settings import ServiceSettings
 from tests.conftest import Stack, free_port, publish_tiny, tiny_bank, until
@@ -207,7 +206,7 @@ def gateways(redis_client: "Redis", redis_url: str, tmp_path: Path) -> Gateways:
         storage = open_storage(settings.store_url)
         publish_tiny(StyleStore(storage), "tiny")
         app = create_app(settings)
-        server = Server(uvicorn.Config(app, port=settings.port, log_config=None))
+        server = Server(configuration(app, settings))
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
