@@ -1,4 +1,4 @@
-# make run | test | lint | paper | help. Each installs what it needs into .venv; only Python 3.11 or newer is needed before.
+# make run | test | test-schema | openapi | lint | paper | help. Each installs what it needs into .venv; only Python 3.11 or newer is needed before.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH ?= default
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format paper lock compose-test clean
+.PHONY: help run test test-schema openapi lint format paper lock compose-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,13 @@ run: $(VENV)/.laptop-$(TORCH) $(VENV)/.redis  ## Run Atelier on this machine, on
 
 test: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Run the test suite
 	$(BIN)/pytest $(ARGS)
+
+# ARGS has further options of schemathesis.
+test-schema: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Attack a running service with schemathesis, at length
+	$(BIN)/python -m tests.schema.run --max-examples 300 $(ARGS)
+
+openapi: $(VENV)/.dev-$(TORCH)  ## Write docs/openapi.json anew, after a change of the interface
+	$(BIN)/python -m service.description docs/openapi.json
 
 lint: $(VENV)/.dev-$(TORCH)  ## Check format, lint, types and the import rule
 	$(BIN)/ruff format --check .
@@ -42,7 +49,7 @@ lock: $(UV)  ## Pin all dependencies anew, with hashes
 	requirements/lock.sh $(UV)
 
 clean:  ## Remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache *.egg-info
 
 $(UV): requirements/uv.txt
 	@test -n "$(PYTHON)" || { echo "Atelier needs Python 3.11 or newer on PATH (or: make PYTHON=/path/to/python)"; exit 1; }

@@ -31,6 +31,7 @@ from contract.tracing import configure_tracing, flush_traces
 from contract.watch import Watcher, connect_async
 from service import problems
 from service.connections import connection_class
+from service.description import DescribedApp, operation_id
 from service.gateway import Gateway, UploadRoom
 from service.guard import BodyGuard
 from service.metrics import Metrics
@@ -68,11 +69,12 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         gateway.redis.close()
         await asyncio.to_thread(flush_traces)
 
-    app = FastAPI(
+    app = DescribedApp(
         title="Atelier",
         version=version("atelier"),
         summary="Photographs in the style of a painting.",
         lifespan=lifespan,
+        generate_unique_id_function=operation_id,
     )
     app.include_router(router)
     problems.install(app)

@@ -8,23 +8,23 @@ from pydantic import BaseModel
 from contract import errors
 from contract.errors import AtelierError
 from contract.images import MediaType
+from contract.jobbook import EVENT_ID_PATTERN
 from contract.jobs import MAX_STYLE_PICTURES
 from service.idempotency import HEADER, MAX_KEY_LENGTH
 from service.options import ActiveVersion, StyleOptions, StylizeDocument, StylizeOptions
-from service.problems import MEDIA_TYPE, leaves, status_of
-from service.schemas import PreviewEvent, Problem, StateEvent
+from service.problems import MEDIA_TYPE, leaves, status_of, type_of
+from service.requests import HEADER as REQUEST_ID
+from service.schemas import JobDocument, PreviewEvent, Problem, ProgressDocument, StateEvent
 
 Responses = dict[int | str, dict[str, Any]]
 
 FILE = {"type": "string", "format": "binary"}
 
 PICTURES: dict[str, Any] = {media_type.value: {"schema": FILE} for media_type in MediaType}
-JPEG: dict[str, Any] = {"description": "The picture", "content": {MediaType.JPEG.value: {"schema": FILE}}}
 METRICS: dict[str, Any] = {
     "description": "In Prometheus's text format",
     "content": {"text/plain": {"schema": {"type": "string"}, "example": 'atelier_queue_jobs{kind="stylize"} 3.0\n'}},
 }
-NOT_MODIFIED: dict[str, Any] = {"description": "You have it: its ETag is in `If-None-Match`"}
 
 EXAMPLE_EVENTS = """retry: 2000
 event: snapshot
@@ -58,6 +58,13 @@ UPLOAD_FAILURES = (
 FETCH_FAILURES: tuple[type[AtelierError], ...] = (errors.SwitchedOffError, *leaves(errors.OutboundError))
 """How a picture may fail to be fetched."""
 
+EXAMPLE_JOB = "0b1e5a3c-7d52-4a57-9d8c-2c5a0f6d7e11"
+EXAMPLE_TAG = '"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"'
+EXAMPLE_REQUEST = "7c1d6a52f0a94b0e8f4d3f7c2b1a9e60"
+
+PASSING = (errors.BusyError, errors.ResultNotReadyError, errors.RequestInFlightError)
+"""What passes by itself: its answers say when to ask again."""
+
 IDEMPOTENCY_FAILURES = (errors.KeyReusedError, errors.RequestInFlightError)
 
 
@@ -83,12 +90,77 @@ CACHE_CONTROL = _parameter(
     "`no-cache`: do it anew, even if it has been done. `no-store`: and let nobody else be given it.",
     "no-store",
 )
+PREFER = _parameter(
+    "Prefer",
+    "`wait=N`: wait up to N seconds for the picture. `respond-async`: do not wait. RFC 7240: what makes no sense is "
+    "ignored.",
+    "respond-async",
+)
+IF_NONE_MATCH = _parameter(
+    "If-None-Match", "The `ETag` of the picture that you have: then 304, without it.", EXAMPLE_TAG
+)
+REQUEST = _parameter(
+    REQUEST_ID,
+    "An id of your own for this request, of letters, digits, `_` and `-` (128 at most); any other is replaced.",
+    EXAMPLE_REQUEST,
+)
+TRACE = _parameter(
+    "traceparent",
+    "W3C Trace Context: the span that the request is part of, if the service keeps traces.",
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+)
+REQUESTED = {REQUEST_ID: _header("The id of the request, for whoever reads the log", EXAMPLE_REQUEST)}
 REPLAYED = {"Idempotency-Replayed": _header("`true` when the answer is that of an earlier request", "true")}
-CACHED = {
-    "X-Cache": _header("`hit` when the picture had been made already", "miss", enum=["hit", "miss"]),
-    "X-Job-Id": _header("The job", "0b1e5a3c-7d52-4a57-9d8c-2c5a0f6d7e11"),
+JOB = {"X-Job-Id": _header("The job", EXAMPLE_JOB)}
+CACHED = {"X-Cache": _header("`hit` when the picture had been made already", "miss", enum=["hit", "miss"]), **JOB}
+PREFERRED = {"Preference-Applied": _header("What was heeded of `Prefer`", "wait=10")}
+LOCATION = {"Location": _header("The job", f"/jobs/{EXAMPLE_JOB}")}
+RETRY_AFTER = {"Retry-After": _header("In how many seconds to ask again, where that is known", "5")}
+TAGGED = {
+    "ETag": _header("The SHA-256 of the picture, in quotes", EXAMPLE_TAG),
+    "Cache-Control": _header("How long it may be kept", "private, max-age=3600"),
 }
-LOCATION = {"Location": _header("The job", "/jobs/0b1e5a3c-7d52-4a57-9d8c-2c5a0f6d7e11")}
+MADE = {
+    **TAGGED,
+    "Content-Disposition": _header("A name for the file", 'inline; filename="starry_night.jpg"'),
+    "X-Style": _header("The style, with its version", "starry_night@1"),
+    "X-Compute-Seconds": _header("How long the network worked on it", "0.31"),
+    **JOB,
+}
+
+
+STYLE_LINKS = {
+    operation: {"operationId": operation, "parameters": {"name": "$response.body#/styles/0/name"}, "description": about}
+    for operation, about in (
+        ("get_style", "One of them"),
+        ("get_thumbnail", "One photograph in it"),
+        ("get_sheet", "Several photographs, and what it makes of them"),
+    )
+}
+
+
+def job_links(job_id: str = "$response.body#/id", *, besides: str = "") -> dict[str, Any]:
+    """Where to go on from an answer that names a job there."""
+    links = {"get_job": "How it is doing", "get_events": "What becomes of it", "get_result": "What it made",
+             "cancel_job": "Its end"}  # fmt: skip
+    return {
+        operation: {"operationId": operation, "parameters": {"job_id": job_id}, "description": about}
+        for operation, about in links.items()
+        if operation != besides
+    }
+
+
+JPEG: dict[str, Any] = {
+    "description": "The picture",
+    "headers": TAGGED,
+    "content": {MediaType.JPEG.value: {"schema": FILE}},
+}
+NOT_MODIFIED: dict[str, Any] = {"description": "You have it: its ETag is in `If-None-Match`", "headers": TAGGED}
+
+TRAINED: dict[str, Any] = {
+    "description": "The style that was trained is at `Location`",
+    "headers": {"Location": _header("The version of the style", "/styles/mine@1"), **JOB},
+}
 
 TRAINING_FAILURES = (errors.TrainingDivergedError, errors.TrainingDataError)
 JOB_FAILURES = (
@@ -104,53 +176,71 @@ STYLIZE_FAILURES = tuple(kind for kind in JOB_FAILURES if kind not in TRAINING_F
 
 
 def problems(*kinds: type[AtelierError]) -> Responses:
-    """The ``responses`` of a route that may fail in these ways: every status with its codes."""
-    codes: dict[HTTPStatus, list[str]] = {}
+    """The ``responses`` of a route that may fail in these ways: every status with its codes, each with an example."""
+    by_status: dict[HTTPStatus, list[type[AtelierError]]] = {}
     for kind in dict.fromkeys(kinds):
-        codes.setdefault(status_of(kind), []).append(f"`{kind.code}`")
+        by_status.setdefault(status_of(kind), []).append(kind)
+    return {status.value: _problem_response(status, by_status[status]) for status in sorted(by_status)}
+
+
+def _problem_response(status: HTTPStatus, kinds: list[type[AtelierError]]) -> dict[str, Any]:
+    examples = {kind.code: {"$ref": f"#/components/examples/{kind.code}"} for kind in kinds}
+    passes = {"headers": RETRY_AFTER} if any(issubclass(kind, PASSING) for kind in kinds) else {}
     return {
-        status.value: {
-            "description": f"{status.phrase}: {', '.join(codes[status])}",
-            "content": {MEDIA_TYPE: _schema(PROBLEM)},
-        }
-        for status in sorted(codes)
+        "description": f"{status.phrase}: {', '.join(f'`{kind.code}`' for kind in kinds)}",
+        "content": {MEDIA_TYPE: {**_schema(reference(Problem)), "examples": examples}},
+        **passes,
     }
+
+
+def example(kind: type[AtelierError]) -> dict[str, Any]:
+    """A problem of this kind, for the components."""
+    problem = Problem(
+        type=type_of(kind),
+        title=kind.title,
+        status=status_of(kind),
+        detail=f"{kind.title}: here it says what happened, and what to do.",
+        code=kind.code,
+        request_id=EXAMPLE_REQUEST,
+    )
+    return {"summary": kind.title, "value": problem.model_dump(exclude_defaults=True)}
 
 
 def _schema(schema: dict[str, Any]) -> dict[str, Any]:
     return {"schema": schema}
 
 
-PROBLEM: dict[str, Any] = Problem.model_json_schema()
-# The framework collects the definitions of its own models only: this one must stand by itself.
-PROBLEM["properties"]["errors"]["items"] = PROBLEM.pop("$defs")["ProblemItem"]
-
-
-def _own_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Of a model that no route answers with by itself, in terms of those that routes do answer with."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    own = schema.pop("$defs", {}).get("PreviewItem")
-    if own:
-        schema["properties"]["previews"]["items"] = own
-    return schema
+def reference(model: type[BaseModel]) -> dict[str, Any]:
+    """To a model that is among the components."""
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 EVENTS: dict[str, Any] = {
-    "description": "The events, until the job has ended. Each has an `id`, and JSON as its `data`",
-    "headers": {"X-Job-Id": CACHED["X-Job-Id"]},
+    "description": "The events, until the job has ended",
+    "headers": JOB,
     "content": {
         "text/event-stream": {
             "schema": {
-                "type": "string",
-                "description": "Lines of `event`, `id` and `data` (JSON): of a `snapshot` the job's document, of "
-                "`progress` how far it is; of `state` and `preview` as said here.",
-                "contentSchema": {
-                    "oneOf": [
-                        {"$ref": "#/components/schemas/JobDocument"},
-                        {"$ref": "#/components/schemas/ProgressDocument"},
-                        _own_schema(StateEvent),
-                        _own_schema(PreviewEvent),
-                    ]
+                "type": "object",
+                "description": "One event of the stream",
+                "required": ["event", "id", "data"],
+                "properties": {
+                    "event": {"type": "string", "enum": ["snapshot", "state", "progress", "preview"]},
+                    "id": {"type": "string", "description": "For `Last-Event-ID`.", "pattern": f"^{EVENT_ID_PATTERN}$"},
+                    "retry": {"type": "integer", "description": "In how many milliseconds to come back."},
+                    "data": {
+                        "type": "string",
+                        "description": "JSON: of a `snapshot` the job's document, of `progress` how far it is.",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {
+                            "oneOf": [
+                                reference(JobDocument),
+                                reference(ProgressDocument),
+                                reference(StateEvent),
+                                reference(PreviewEvent),
+                            ]
+                        },
+                    },
                 },
             },
             "example": EXAMPLE_EVENTS,
@@ -199,5 +289,5 @@ ACTIVE_BODY: dict[str, Any] = {
 
 STYLIZED: dict[str, Any] = {
     "description": "The picture, or the ended job where JSON is accepted",
-    "content": {**PICTURES, "application/json": _schema({"$ref": "#/components/schemas/JobDocument"})},
+    "content": {**PICTURES, "application/json": _schema(reference(JobDocument))},
 }

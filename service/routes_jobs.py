@@ -12,12 +12,28 @@ from contract.errors import ResultNotReadyError
 from service.answers import POLL_HINT_SECONDS, preview, result
 from service.events import EventStream, begin, stream
 from service.gateway import GatewayDep
-from service.openapi import EVENTS, JOB_FAILURES, JPEG, NOT_MODIFIED, PICTURES, problems
+from service.openapi import (
+    EVENTS,
+    IF_NONE_MATCH,
+    JOB,
+    JOB_FAILURES,
+    JPEG,
+    MADE,
+    NOT_MODIFIED,
+    PICTURES,
+    RETRY_AFTER,
+    TRAINED,
+    job_links,
+    problems,
+)
 from service.schemas import JobDocument, job_url
 
 WaitQuery = Annotated[float, Query(ge=0, description="Seconds to wait for the job to end.")]
 LastEventId = Annotated[
-    str, Header(description="The id of the last event that you have heard: the stream goes on after it.")
+    str,
+    Header(
+        alias="Last-Event-ID", description="The id of the last event that you have heard: the stream goes on after it."
+    ),
 ]
 EVENT_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """No proxy may keep events back, be it to have more of them."""
@@ -31,7 +47,10 @@ router = APIRouter()
 @router.get(
     "/jobs/{job_id}",
     summary="Ask how a job is doing",
-    responses=problems(*LOST_JOB, errors.InvalidParameterError),
+    responses={
+        200: {"headers": {**RETRY_AFTER, **JOB}, "links": job_links(besides="get_job")},
+        **problems(*LOST_JOB, errors.InvalidParameterError),
+    },
 )
 async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: WaitQuery = 0) -> JobDocument:
     """With `wait=N` the answer comes when the job ends, or after N seconds."""
@@ -73,9 +92,10 @@ async def get_events(job_id: str, gateway: GatewayDep, last_event_id: LastEventI
     "/jobs/{job_id}/result",
     summary="Get what a job made",
     response_class=Response,
+    openapi_extra={"parameters": [IF_NONE_MATCH]},
     responses={
-        200: {"description": "The picture", "content": PICTURES},
-        303: {"description": "The style that was trained is at `Location`"},
+        200: {"description": "The picture", "headers": MADE, "content": PICTURES},
+        303: TRAINED,
         304: NOT_MODIFIED,
         **problems(*LOST_JOB, errors.ResultNotReadyError, *JOB_FAILURES),
     },
@@ -95,6 +115,7 @@ def get_result(job_id: str, gateway: GatewayDep, request: Request) -> Response:
     "/jobs/{job_id}/previews/{index}",
     summary="See how far a training is",
     response_class=Response,
+    openapi_extra={"parameters": [IF_NONE_MATCH]},
     responses={
         200: JPEG,
         304: NOT_MODIFIED,

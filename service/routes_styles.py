@@ -20,12 +20,17 @@ from service.openapi import (
     ACTIVE_BODY,
     IDEMPOTENCY_FAILURES,
     IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    JOB,
     JPEG,
     LOCATION,
     NOT_MODIFIED,
     REPLAYED,
+    RETRY_AFTER,
+    STYLE_LINKS,
     TRAIN_BODY,
     UPLOAD_FAILURES,
+    job_links,
     problems,
 )
 from service.options import ActiveVersion
@@ -53,7 +58,7 @@ router = APIRouter()
     response_model=JobDocument,
     openapi_extra={"requestBody": TRAIN_BODY, "parameters": [IDEMPOTENCY_KEY]},
     responses={
-        202: {"headers": {**LOCATION, **REPLAYED}},
+        202: {"headers": {**LOCATION, **RETRY_AFTER, **REPLAYED, **JOB}, "links": job_links()},
         **problems(*UPLOAD_FAILURES, *IDEMPOTENCY_FAILURES, errors.StyleExistsError, errors.JobExpiredError),
     },
 )
@@ -71,7 +76,11 @@ async def train_style(request: Request, gateway: GatewayDep) -> Response:
     return response
 
 
-@router.get("/styles", summary="List the styles", responses=problems(errors.StoreUnavailableError))
+@router.get(
+    "/styles",
+    summary="List the styles",
+    responses={200: {"links": STYLE_LINKS}, **problems(errors.StoreUnavailableError)},
+)
 def list_styles(gateway: GatewayDep) -> StyleList:
     """Styles that share a `trunk` can be blended."""
     return StyleList(
@@ -90,6 +99,7 @@ def get_style(name: str, gateway: GatewayDep) -> StyleDocument:
     "/styles/{name}/thumbnail",
     summary="See a style: one photograph in it",
     response_class=Response,
+    openapi_extra={"parameters": [IF_NONE_MATCH]},
     responses=PICTURE_RESPONSES,
 )
 def get_thumbnail(name: str, gateway: GatewayDep, request: Request) -> Response:
@@ -101,6 +111,7 @@ def get_thumbnail(name: str, gateway: GatewayDep, request: Request) -> Response:
     "/styles/{name}/sheet",
     summary="See a style: several photographs, and what it makes of them",
     response_class=Response,
+    openapi_extra={"parameters": [IF_NONE_MATCH]},
     responses=PICTURE_RESPONSES,
 )
 def get_sheet(name: str, gateway: GatewayDep, request: Request) -> Response:

@@ -25,11 +25,16 @@ from service.openapi import (
     IDEMPOTENCY_FAILURES,
     IDEMPOTENCY_KEY,
     LOCATION,
+    MADE,
+    PREFER,
+    PREFERRED,
     REPLAYED,
+    RETRY_AFTER,
     STYLIZE_BODY,
     STYLIZE_FAILURES,
     STYLIZED,
     UPLOAD_FAILURES,
+    job_links,
     problems,
 )
 from service.options import DEFAULT_QUALITY, StylizeOptions
@@ -43,13 +48,18 @@ router = APIRouter()
     "/stylize",
     summary="Stylize a photograph",
     response_class=Response,
-    openapi_extra={"requestBody": STYLIZE_BODY, "parameters": [IDEMPOTENCY_KEY, CACHE_CONTROL]},
+    openapi_extra={"requestBody": STYLIZE_BODY, "parameters": [PREFER, IDEMPOTENCY_KEY, CACHE_CONTROL]},
     responses={
-        200: {**STYLIZED, "headers": {**REPLAYED, **CACHED}},
+        200: {
+            **STYLIZED,
+            "headers": {**MADE, **REPLAYED, **CACHED, **PREFERRED},
+            "links": job_links("$response.header.X-Job-Id", besides="cancel_job"),
+        },
         202: {
             "description": "The job goes on: ask at `Location`",
             "model": JobDocument,
-            "headers": {**LOCATION, **REPLAYED, **CACHED},
+            "headers": {**LOCATION, **RETRY_AFTER, **REPLAYED, **CACHED, **PREFERRED},
+            "links": job_links(),
         },
         **problems(
             *UPLOAD_FAILURES,

@@ -227,11 +227,12 @@ def test_the_stream_of_a_job_that_redis_has_lost_closes(
 
 def test_the_description_of_the_stream_tells_its_events() -> None:
     operation = openapi()["paths"]["/jobs/{job_id}/events"]["get"]
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"job_id", "last-event-id"}
+    assert {parameter["name"] for parameter in operation["parameters"]} >= {"job_id", "Last-Event-ID"}
     content = operation["responses"]["200"]["content"]
     assert set(content) == {"text/event-stream"}
-    described = content["text/event-stream"]["schema"]["contentSchema"]["oneOf"]
-    assert {schema.get("title") or schema["$ref"].rpartition("/")[2] for schema in described} == {
+    event = content["text/event-stream"]["schema"]["properties"]
+    assert event["event"]["enum"] == ["snapshot", "state", "progress", "preview"]
+    assert {schema["$ref"].rpartition("/")[2] for schema in event["data"]["contentSchema"]["oneOf"]} == {
         "JobDocument",
         "ProgressDocument",
         "StateEvent",

@@ -1,10 +1,14 @@
 """The description of the interface."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
+import schemathesis
 
 from contract.errors import (
     AtelierError,
@@ -17,6 +21,7 @@ from contract.errors import (
     TrainingDivergedError,
 )
 from contract.images import MediaType
+from service.description import written
 from service.problems import BY_CODE, leaves
 from service.problems import MEDIA_TYPE as PROBLEM
 from tests.service.conftest import (
@@ -31,6 +36,9 @@ from tests.service.conftest import (
     train,
 )
 
+RENEW = (
+    "the interface has changed: `make openapi` (python -m service.description docs/openapi.json) writes it down anew"
+)
 POST = httpx.Request("POST", "http://test/stylize")
 TRAINING_FAILURES = (TrainingDivergedError, TrainingDataError)
 JOB_FAILURES = [*leaves(ImageError), *leaves(JobError), BlendError, CheckpointError, StoreUnavailableError]
@@ -89,10 +97,12 @@ def test_the_description_tells_the_three_forms_of_a_request() -> None:
     assert set(forms["application/json"]["schema"]["properties"]) == {"image", *options}
     assert {each["name"] for each in stylize["parameters"] if each["in"] == "query"} == options
     assert {each["name"] for each in stylize["parameters"] if each["in"] == "header"} == {
+        "Prefer",
         "Idempotency-Key",
         "Cache-Control",
+        "X-Request-ID",
+        "traceparent",
     }
-    assert set(stylize["responses"]["200"]["headers"]) == {"Idempotency-Replayed", "X-Cache", "X-Job-Id"}
     assert set(stylize["responses"]["200"]["content"]) == {*MediaType, "application/json"}
 
 
@@ -141,3 +151,69 @@ def test_every_problem_is_listed_where_its_type_leads_to(gateway: LoneGateway) -
     assert common in listed
     assert gateway.client.get(problem["type"]).json()["problems"] == listed
     assert [item["code"] for item in listed] == sorted(BY_CODE)
+
+
+# --- As a whole ------------------------------------------------------------------------------------------------------
+
+
+def operations() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def test_the_committed_description_is_the_real_one() -> None:
+    committed = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
+    assert committed.read_text() == written(openapi()), RENEW
+
+
+def test_the_description_is_openapi_3_1() -> None:
+    schemathesis.openapi.from_dict(openapi()).validate()
+    wrong = {**openapi(), "paths": {"/x": {"get": {"responses": {"200": {}}}}}}
+    with pytest.raises(jsonschema_rs.ValidationError):
+        schemathesis.openapi.from_dict(wrong).validate()
+
+
+def test_every_schema_in_the_description_is_a_json_schema() -> None:
+    for model in openapi()["components"]["schemas"].values():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **model})
+
+
+def test_every_operation_has_an_id_a_summary_and_an_id_of_its_requests() -> None:
+    ids = [operation["operationId"] for _, operation in operations()]
+    assert len(set(ids)) == len(ids)
+    assert {"stylize", "get_job", "get_result", "get_events", "cancel_job", "train_style"} <= set(ids)
+    for name, operation in operations():
+        assert operation["summary"], name
+        assert {each["name"] for each in operation["parameters"]} >= {"X-Request-ID"}, name
+        assert all("X-Request-ID" in response["headers"] for response in operation["responses"].values()), name
+
+
+def test_every_failure_has_an_example_that_is_one() -> None:
+    examples = openapi()["components"]["examples"]
+    assert set(examples) == {kind.code for kind in leaves(AtelierError)}
+    problem = jsonschema_rs.validator_for({**openapi()["components"]["schemas"]["Problem"], **openapi()})
+    for name, operation in operations():
+        for status, response in operation["responses"].items():
+            if PROBLEM not in response.get("content", {}):
+                continue
+            shown = response["content"][PROBLEM]["examples"]
+            assert set(shown) == set(re.findall("`([a-z-]+)`", response["description"])), name
+            for code_shown in shown:
+                example = examples[code_shown]["value"]
+                assert (example["code"], example["status"]) == (code_shown, int(status)), name
+                problem.validate(example)
+
+
+def test_the_way_from_a_request_to_its_picture_is_a_chain_of_links() -> None:
+    by_id = {operation["operationId"]: operation for _, operation in operations()}
+    for start in ("stylize", "train_style"):
+        links = by_id[start]["responses"]["202"]["links"]
+        assert set(links) == {"get_job", "get_events", "get_result", "cancel_job"}
+        assert {link["parameters"]["job_id"] for link in links.values()} == {"$response.body#/id"}
+    assert set(by_id["get_job"]["responses"]["200"]["links"]) == {"get_events", "get_result", "cancel_job"}
+    for name, operation in operations():
+        for response in operation["responses"].values():
+            for link in response.get("links", {}).values():
+                wanted = {each["name"] for each in by_id[link["operationId"]]["parameters"]}
+                assert set(link["parameters"]) <= wanted, name
