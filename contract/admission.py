@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contract.jobs import JobRecord, StylizeJob, TrainJob
+from contract.webhooks import Webhook
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Terms:
     client: str = ""
     """The name of who asks, to whom the job will belong; only that client's jobs will do for it. Empty is everybody
     where clients are not told apart."""
+    webhook: Webhook | None = None
+    """Whom the job is to call: the job that there is already, when that will do."""
 
 
 ALONE = Terms()

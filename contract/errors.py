@@ -26,6 +26,7 @@
     │   ├── StyleNotFoundError
     │   ├── StylePictureNotFoundError  the style has no thumbnail or contact sheet
     │   ├── JobNotFoundError
+    │   ├── DeliveryNotFoundError      the job has no such call of a webhook
     │   └── PreviewNotFoundError       the job has no such preview (yet, or any more)
     ├── StyleExistsError           the name is taken
     ├── StyleActiveError           the active version cannot be deleted
@@ -204,6 +205,11 @@ class StylePictureNotFoundError(NotFoundError):
 class JobNotFoundError(NotFoundError):
     code = "job-not-found"
     title = "There is no such job"
+
+
+class DeliveryNotFoundError(NotFoundError):
+    code = "delivery-not-found"
+    title = "The job has no such delivery"
 
 
 class PreviewNotFoundError(NotFoundError):

@@ -46,6 +46,7 @@ from contract.jobs import (
 )
 from contract.settings import ContractSettings
 from contract.tracing import origin
+from contract.webhooks import MAX_DELIVERIES, MAX_WEBHOOKS
 
 PREFIX = "atelier:"
 ANNOUNCEMENTS = PREFIX + "announcements"
@@ -186,6 +187,9 @@ class JobBook:
             terms.gone,
             terms.client,
             origin().model_dump_json(),
+            terms.webhook.model_dump_json() if terms.webhook else "",
+            MAX_WEBHOOKS,
+            MAX_DELIVERIES,
             more_keys=(
                 _key("idempotency", key.key) if key else "",
                 _key("same", request_fingerprint(request, terms.client))

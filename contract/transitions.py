@@ -38,19 +38,46 @@ local function tell(kept, ...)
   redis.call('EXPIRE', announcements, 3600)
 end
 
+-- Another job of the same deployment.
+local function job_of(other)
+  return string.sub(job, 1, -#id - 1) .. other
+end
+
+-- What belongs to a job, or to all of them, under a name of its own (contract/outbox.py).
+local function beside(name)
+  return string.sub(job, 1, -#id - #'job:' - 1) .. name
+end
+
+-- The webhooks of a job: JSON, with commas between them.
+local function webhooks_of(other)
+  return cjson.decode('[' .. (redis.call('HGET', job_of(other), 'webhooks') or '') .. ']')
+end
+
+-- Puts a call for an event of a job, as it is now, into the outbox for each of the webhooks that is to hear of it.
+local function call(other, event, webhooks)
+  for _, webhook in ipairs(webhooks) do
+    for _, wanted in ipairs(webhook.events) do
+      if wanted == event then
+        local number = redis.call('HINCRBY', job_of(other), 'calls', 1)
+        local happened = {event = event, at = now(), url = webhook.url, record = redis.call('HGETALL', job_of(other))}
+        redis.call('HSET', beside('deliveries:') .. other, number, cjson.encode(happened))
+        redis.call('ZADD', beside('outbox'), now(), other .. '/' .. number)
+      end
+    end
+  end
+end
+
 local function announce(state)
   tell(1000, 'event', 'state', 'state', state, 'attempt', get('attempt') or 0)
+  if not get('webhooks') or state == 'queued' then return end
+  if state ~= 'running' then return call(id, 'job.' .. state, webhooks_of(id)) end
+  if redis.call('HSETNX', job, 'start_called', 1) == 1 then call(id, 'job.started', webhooks_of(id)) end
 end
 
 -- The name of a style that the job was to train is free again.
 local function free_name()
   local name = get('name')
   if name and redis.call('HGET', names, name) == id then redis.call('HDEL', names, name) end
-end
-
--- Another job of the same deployment.
-local function job_of(other)
-  return string.sub(job, 1, -#id - 1) .. other
 end
 
 -- The same request is to find the job no more: or no longer than the job can be found itself.
@@ -89,6 +116,7 @@ local function finish(state, result_seconds, tombstone_seconds)
   redis.call('SET', tombstone, 1, 'EX', result_seconds + tombstone_seconds)
   announce(state)
   redis.call('EXPIRE', events, result_seconds)
+  redis.call('EXPIRE', beside('deliveries:') .. id, result_seconds)
 end
 
 -- An id without a job (it was evicted: the memory policy of this Redis is wrong) leaves the sets.
@@ -129,13 +157,13 @@ if redis.call('HGET', KEYS[13], 'token') == ARGV[2] then redis.call('DEL', KEYS[
 
 CREATE = """
 -- id, request, queue limit, kind, name, token, fingerprint, 1 when an earlier job will do, milliseconds that its result
--- must have left, a job whose result is gone, the client, where it comes from; the idempotency key, the key of the same
--- request ('' is none)
+-- must have left, a job whose result is gone, the client, where it comes from, a webhook, how many of these a job may
+-- have, how many calls; the idempotency key, the key of the same request ('' is none)
 -- → {'created' | 'replayed' | 'shared' | 'hit', job} | {'full' | 'taken' | 'other payload' | 'in flight', ''}
 -- Asked twice with the same id, it creates once. A name (of a style to train) may be that of one job at a time.
 if redis.call('EXISTS', job) == 1 then return {'created', id} end
 local key, same = KEYS[13], KEYS[14]
-local gone = ARGV[10]
+local gone, webhook = ARGV[10], ARGV[13]
 
 local function lives(other)
   return other and other ~= gone and redis.call('EXISTS', job_of(other)) == 1
@@ -152,6 +180,21 @@ local function remember(other)
   redis.call('HSET', job_of(other), 'keys', keys and keys .. ' ' .. key or key)
 end
 
+-- Whether the webhook of this request, if it has one, has room at a job.
+local function has_room(other)
+  if webhook == '' then return true end
+  local calls = tonumber(redis.call('HGET', job_of(other), 'calls') or 0)
+  return #webhooks_of(other) < tonumber(ARGV[14]) and calls < tonumber(ARGV[15])
+end
+
+-- From now on the job calls the webhook of this request, too: once, if two requests have the same.
+local function subscribe(other)
+  if webhook == '' then return end
+  local known = redis.call('HGET', job_of(other), 'webhooks')
+  if known and string.find(known, webhook, 1, true) then return end
+  redis.call('HSET', job_of(other), 'webhooks', known and known .. ',' .. webhook or webhook)
+end
+
 if key ~= '' then
   local known, holder = unpack(redis.call('HMGET', key, 'job', 'token'))
   if lives(known) then
@@ -163,16 +206,22 @@ if key ~= '' then
 end
 
 local earlier = same ~= '' and ARGV[8] == '1' and redis.call('GET', same)
-if lives(earlier) then
+if lives(earlier) and has_room(earlier) then
   local state = redis.call('HGET', job_of(earlier), 'state')
   if not is_terminal(state) then
     redis.call('HINCRBY', job_of(earlier), 'sharers', 1)
     remember(earlier)
+    subscribe(earlier)
     count_one('admitted', ARGV[4], 'shared')
     return {'shared', earlier}
   end
-  if redis.call('PTTL', job_of(earlier)) >= tonumber(ARGV[9]) then
+  local left = redis.call('PTTL', job_of(earlier))
+  if left >= tonumber(ARGV[9]) then
     remember(earlier)
+    if webhook ~= '' then  -- what it waits for has happened
+      call(earlier, 'job.' .. state, {cjson.decode(webhook)})
+      redis.call('PEXPIRE', beside('deliveries:') .. earlier, left)
+    end
     count_one('admitted', ARGV[4], 'hit')
     return {'hit', earlier}
   end
@@ -197,6 +246,7 @@ if same ~= '' then
   redis.call('HSET', job, 'same', same)
 end
 remember(id)
+subscribe(id)
 redis.call('ZADD', queued, time, id)
 announce('queued')
 count_one('admitted', ARGV[4], 'created')

@@ -22,6 +22,7 @@ from contract.errors import AtelierError, SettingsError
 from contract.images import ImageStore
 from contract.jobbook import REAPER_SECONDS, JobBook, connect
 from contract.logs import configure_logs
+from contract.outbox import Outbox
 from contract.presence import Presence
 from contract.queue import JobQueue, celery_app
 from contract.settings import load
@@ -35,10 +36,12 @@ from service.description import DescribedApp, operation_id
 from service.gateway import Gateway, UploadRoom
 from service.guard import BodyGuard
 from service.metrics import Metrics
+from service.openapi import WEBHOOKS
 from service.outbound import Outbound, OutboundRules
 from service.requests import RequestObserver
 from service.routes import router
 from service.settings import ServiceSettings
+from service.webhooks import Courier
 
 log = structlog.get_logger()
 
@@ -60,10 +63,14 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         stopped = threading.Event()
         housekeeping = threading.Thread(target=_keep_house, args=(gateway, stopped), name="housekeeping", daemon=True)
         housekeeping.start()
+        courier = asyncio.create_task(_courier(gateway, app.state.metrics).run()) if settings.webhook_secrets else None
         yield
         stopped.set()
         await asyncio.to_thread(housekeeping.join, HOUSEKEEPING_SECONDS)
         await gateway.watcher.aclose()
+        if courier:
+            courier.cancel()
+            await asyncio.wait({courier})  # who was being called meanwhile is called again by another gateway
         if gateway.outbound:
             await gateway.outbound.aclose()
         gateway.redis.close()
@@ -75,6 +82,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         summary="Photographs in the style of a painting.",
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
+        webhooks=WEBHOOKS,
     )
     app.include_router(router)
     problems.install(app)
@@ -103,7 +111,16 @@ def _gateway(settings: ServiceSettings) -> Gateway:
         images=ImageStore(storage),
         styles=styles,
         uploads=UploadRoom(settings.max_uploads),
-        outbound=Outbound(_outbound_rules(settings)) if settings.image_urls else None,
+        outbound=Outbound(_outbound_rules(settings)) if settings.image_urls or settings.webhook_secrets else None,
+        outbox=Outbox(client),
+    )
+
+
+def _courier(gateway: Gateway, metrics: Metrics) -> Courier:
+    settings = gateway.settings
+    assert gateway.outbound is not None
+    return Courier(
+        gateway.outbox, gateway.outbound, settings.webhook_secrets, settings.outbound_seconds, metrics.webhook_attempts
     )
 
 

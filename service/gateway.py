@@ -12,6 +12,7 @@ from redis import Redis
 from contract.errors import SwitchedOffError, TooManyListenersError, TooManyUploadsError
 from contract.images import ImageStore
 from contract.jobbook import JobBook
+from contract.outbox import Outbox
 from contract.presence import Presence
 from contract.queue import JobQueue
 from contract.styles import StyleStore
@@ -52,6 +53,7 @@ class Gateway:
     """Held by every request whose body is in memory, or on its way there."""
     outbound: Outbound | None
     """None where nothing that goes out is switched on."""
+    outbox: Outbox
 
     @asynccontextmanager
     async def uploading(self) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from contract.jobs import (
     MAX_STYLE_WEIGHT,
     MIN_STROKE_SIZE,
 )
+from contract.webhooks import MAX_DELIVERIES, MAX_WEBHOOKS
 from service.guard import max_body_bytes
 from service.idempotency import MAX_KEY_LENGTH
 from service.inspection import MAX_SCANS
@@ -71,6 +72,8 @@ def _fixed() -> list[Limit]:
         _always("style_pictures", MAX_STYLE_PICTURES, "pictures", "Pictures of a new style."),
         _always("idempotency_key", MAX_KEY_LENGTH, "characters", "An idempotency key."),
         _always("url", MAX_URL_LENGTH, "characters", "An address that is to be called."),
+        _always("webhooks", MAX_WEBHOOKS, "webhooks", "Webhooks of one job."),
+        _always("deliveries", MAX_DELIVERIES, "deliveries", "Calls of webhooks for one job."),
         _always("redirects", MAX_REDIRECTS, "redirects", "From the address of a picture to the picture."),
         _always("blend", MAX_BLEND, "styles", "Styles of a blend."),
         _always("strength", MAX_STRENGTH, "times", "`strength` of a style."),

@@ -37,6 +37,9 @@ class Metrics:
         self.refusals = Counter(
             "atelier_requests_refused", "Problems that were answered, by their code.", ("code",), registry=self.registry
         )
+        self.webhook_attempts = Counter(
+            "atelier_webhook_attempts", "Calls of webhooks, by how they went.", ("outcome",), registry=self.registry
+        )
 
     def tell(self, gateway: Gateway) -> bytes:
         """All figures as text. Asks Redis."""

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
+from fastapi import APIRouter
 from pydantic import BaseModel
 
 from contract import errors
@@ -10,11 +11,12 @@ from contract.errors import AtelierError
 from contract.images import MediaType
 from contract.jobbook import EVENT_ID_PATTERN
 from contract.jobs import MAX_STYLE_PICTURES
+from contract.webhooks import WebhookEvent
 from service.idempotency import HEADER, MAX_KEY_LENGTH
 from service.options import ActiveVersion, StyleOptions, StylizeDocument, StylizeOptions
 from service.problems import MEDIA_TYPE, leaves, status_of, type_of
 from service.requests import HEADER as REQUEST_ID
-from service.schemas import JobDocument, PreviewEvent, Problem, ProgressDocument, StateEvent
+from service.schemas import JobDocument, PreviewEvent, Problem, ProgressDocument, StateEvent, WebhookPayload
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -55,8 +57,9 @@ UPLOAD_FAILURES = (
 )
 """How an upload may fail to become a job."""
 
-FETCH_FAILURES: tuple[type[AtelierError], ...] = (errors.SwitchedOffError, *leaves(errors.OutboundError))
-"""How a picture may fail to be fetched."""
+OUTBOUND_FAILURES: tuple[type[AtelierError], ...] = (errors.SwitchedOffError, *leaves(errors.OutboundError))
+"""How a request may fail that names an address, of a picture or of a webhook."""
+WEBHOOK_FAILURES = (errors.SwitchedOffError, errors.UrlRefusedError)
 
 EXAMPLE_JOB = "0b1e5a3c-7d52-4a57-9d8c-2c5a0f6d7e11"
 EXAMPLE_TAG = '"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"'
@@ -286,6 +289,37 @@ ACTIVE_BODY: dict[str, Any] = {
     "required": True,
     "content": {"application/json": _schema(ActiveVersion.model_json_schema())},
 }
+
+WEBHOOKS = APIRouter()
+"""What receivers of webhooks are sent; no address of ours."""
+
+
+def _receive(body: WebhookPayload) -> None:
+    """Answer soon, and do your work afterwards. The same call, by its `webhook-id`, may come more than once."""
+
+
+WEBHOOK_HEADERS = [
+    _parameter("webhook-id", "Of the call, the same in every attempt.", f"{EXAMPLE_JOB}-1"),
+    _parameter("webhook-timestamp", "Of this attempt, in seconds since 1970.", "1795000000"),
+    _parameter(
+        "webhook-signature", "As Standard Webhooks has it, one for each secret.", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnk="
+    ),
+]
+for _event in WebhookEvent:
+    WEBHOOKS.add_api_route(
+        _event,
+        _receive,
+        operation_id=f"hear_{_event.name.lower()}",
+        methods=["POST"],
+        status_code=HTTPStatus.NO_CONTENT,
+        summary=f"A job has {'begun' if _event is WebhookEvent.STARTED else _event.name.lower()}",
+        openapi_extra={"parameters": WEBHOOK_HEADERS},
+        responses={
+            204: {"description": "Heard, as any 2xx is"},
+            410: {"description": "Never call again"},
+            "4XX": {"description": "Any other answer: to be called again later"},
+        },
+    )
 
 STYLIZED: dict[str, Any] = {
     "description": "The picture, or the ended job where JSON is accepted",

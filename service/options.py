@@ -1,5 +1,6 @@
 """What may be asked of the HTTP interface: the options of a request, and their limits."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,7 @@ from contract.jobs import (
     MIN_STROKE_SIZE,
 )
 from contract.styles import NAME_PATTERN
+from contract.webhooks import WebhookEvent
 from service.outbound import MAX_URL_LENGTH
 
 MIN_SIDE = 16
@@ -21,13 +23,39 @@ MIN_SIDE = 16
 
 DEFAULT_QUALITY = {MediaType.JPEG: 90, MediaType.PNG: 100, MediaType.WEBP: 88, MediaType.AVIF: 75}
 
+EVENT_PATTERN = "|".join(map(re.escape, WebhookEvent))
+MAX_EVENTS_LENGTH = 200
+
 Format = Literal["jpeg", "png", "webp", "avif"]
 
 
-class StylizeOptions(BaseModel):
-    """What may be asked of POST /stylize: in the query, as form fields or as JSON members."""
+class WebhookOptions(BaseModel):
+    """Whom to call when something becomes of the job."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    webhook_url: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_URL_LENGTH,
+            description="Where to send what becomes of the job. Only where the operator has switched that on.",
+            examples=["https://example.com/atelier"],
+        ),
+    ] = None
+    webhook_events: Annotated[
+        str | None,
+        Field(
+            pattern=rf"^(?:{EVENT_PATTERN})(?:,(?:{EVENT_PATTERN}))*$",
+            max_length=MAX_EVENTS_LENGTH,
+            description=f"What to send, with commas between: {', '.join(WebhookEvent)}. Default: how the job ends.",
+            examples=["job.succeeded,job.failed"],
+        ),
+    ] = None
+
+
+class StylizeOptions(WebhookOptions):
+    """What may be asked of POST /stylize: in the query, as form fields or as JSON members."""
 
     style: Annotated[
         str | None,
@@ -83,10 +111,8 @@ class StylizeDocument(StylizeOptions):
     image: Annotated[str, Field(description="The picture as a data URL: `data:image/jpeg;base64,…`")] = ""
 
 
-class StyleOptions(BaseModel):
+class StyleOptions(WebhookOptions):
     """What may be asked of POST /styles, as form fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, examples=["my_style"])]
     title: Annotated[str, Field(max_length=200, description="For people.")] = ""

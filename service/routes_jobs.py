@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from contract import errors
-from contract.errors import ResultNotReadyError
+from contract.errors import ResultNotReadyError, SwitchedOffError
 from service.answers import POLL_HINT_SECONDS, preview, result
 from service.events import EventStream, begin, stream
 from service.gateway import GatewayDep
@@ -26,7 +26,7 @@ from service.openapi import (
     job_links,
     problems,
 )
-from service.schemas import JobDocument, job_url
+from service.schemas import DeliveryDocument, DeliveryList, JobDocument, job_url
 
 WaitQuery = Annotated[float, Query(ge=0, description="Seconds to wait for the job to end.")]
 LastEventId = Annotated[
@@ -126,6 +126,32 @@ def get_preview(job_id: str, index: Annotated[int, Path(ge=0)], gateway: Gateway
     """A photograph in the style as it is by now. The address stays, the picture changes: ask with `If-None-Match`."""
     record = gateway.book.get(job_id)
     return preview(gateway.images, record, index, request.headers.get("if-none-match", ""))
+
+
+@router.get(
+    "/jobs/{job_id}/deliveries",
+    summary="See how the calls of webhooks went",
+    responses=problems(*LOST_JOB, errors.InvalidParameterError),
+)
+def list_deliveries(job_id: str, gateway: GatewayDep, response: Response) -> DeliveryList:
+    """Every call for an event of the job, with each attempt, and when the next one is due."""
+    gateway.book.get(job_id)
+    response.headers["Cache-Control"] = "no-store"
+    return DeliveryList(deliveries=list(map(DeliveryDocument.of, gateway.outbox.deliveries(job_id))))
+
+
+@router.post(
+    "/jobs/{job_id}/deliveries/{number}/redeliver",
+    summary="Call a webhook once more",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=problems(*LOST_JOB, errors.DeliveryNotFoundError, errors.SwitchedOffError, errors.InvalidParameterError),
+)
+def redeliver(job_id: str, number: Annotated[int, Path(ge=1, le=10**9)], gateway: GatewayDep) -> DeliveryDocument:
+    """Now, with the same `webhook-id`, whether it has been delivered or given up, or waits for its next attempt."""
+    if not gateway.settings.webhook_secrets:
+        raise SwitchedOffError("Nobody is called from here any more: ATELIER_WEBHOOK_SECRETS is not set.")
+    gateway.book.get(job_id)
+    return DeliveryDocument.of(gateway.outbox.redeliver(job_id, number))
 
 
 @router.delete(

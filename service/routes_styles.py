@@ -8,11 +8,12 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from contract import errors
-from contract.admission import ALONE, Admission, Terms
+from contract.admission import Admission, Terms
 from contract.errors import InvalidParameterError, StyleExistsError
 from contract.images import MediaType
 from contract.jobs import TrainJob
 from contract.styles import StyleCard, StylePicture, StyleRef, StyleStore, parse_style
+from contract.webhooks import Webhook
 from service.answers import accepted, picture, replayed
 from service.gateway import Gateway, GatewayDep
 from service.idempotency import Reservation, payload_fingerprint, reserved
@@ -30,12 +31,14 @@ from service.openapi import (
     STYLE_LINKS,
     TRAIN_BODY,
     UPLOAD_FAILURES,
+    WEBHOOK_FAILURES,
     job_links,
     problems,
 )
-from service.options import ActiveVersion
+from service.options import ActiveVersion, WebhookOptions
 from service.schemas import JobDocument, StyleDocument, StyleItem, StyleList
 from service.uploads import StyleUpload, read_document, read_style_upload
+from service.webhooks import read_webhook
 
 FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -59,7 +62,13 @@ router = APIRouter()
     openapi_extra={"requestBody": TRAIN_BODY, "parameters": [IDEMPOTENCY_KEY]},
     responses={
         202: {"headers": {**LOCATION, **RETRY_AFTER, **REPLAYED, **JOB}, "links": job_links()},
-        **problems(*UPLOAD_FAILURES, *IDEMPOTENCY_FAILURES, errors.StyleExistsError, errors.JobExpiredError),
+        **problems(
+            *UPLOAD_FAILURES,
+            *WEBHOOK_FAILURES,
+            *IDEMPOTENCY_FAILURES,
+            errors.StyleExistsError,
+            errors.JobExpiredError,
+        ),
     },
 )
 async def train_style(request: Request, gateway: GatewayDep) -> Response:
@@ -70,7 +79,9 @@ async def train_style(request: Request, gateway: GatewayDep) -> Response:
     """
     async with gateway.uploading(), reserved(request, gateway.book) as reservation:
         upload = await read_style_upload(request, gateway.settings)
-        admission = await run_in_threadpool(_submit, gateway, upload, reservation)
+        replays = reservation is not None and reservation.known is not None
+        webhook = None if replays else await read_webhook(gateway, upload.options)
+        admission = await run_in_threadpool(_submit, gateway, upload, webhook, reservation)
     response = accepted(admission.record)
     response.headers.update(replayed(admission))
     return response
@@ -158,21 +169,23 @@ def delete_style(name: str, gateway: GatewayDep) -> None:
         gateway.styles.delete(StyleRef(name=bare, version=version))
 
 
-def _submit(gateway: Gateway, upload: StyleUpload, reservation: Reservation | None) -> Admission:
+def _submit(
+    gateway: Gateway, upload: StyleUpload, webhook: Webhook | None, reservation: Reservation | None
+) -> Admission:
     """From a checked upload to a waiting job."""
-    options, terms = upload.options, ALONE
+    options, terms = upload.options, Terms(webhook=webhook)
     if reservation:
         fingerprint = payload_fingerprint(upload.pictures, options)
         if replay := reservation.replay(gateway.book, fingerprint):
             return replay
-        terms = Terms(reservation.idempotency(fingerprint))
+        terms = Terms(reservation.idempotency(fingerprint), webhook=webhook)
     if not options.replace and gateway.styles.versions(options.name):
         raise StyleExistsError(
             f"There is a style {options.name!r}: take another name, or send replace=true to train its next version."
         )
     job = TrainJob(
         images=tuple(gateway.images.put(data) for data in upload.pictures),
-        **options.model_dump(exclude={"replace"}),
+        **options.model_dump(exclude={"replace", *WebhookOptions.model_fields}),
     )
     return gateway.queue.admit(job, terms)
 

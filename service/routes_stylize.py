@@ -21,11 +21,11 @@ from service.negotiation import Accept, Caching, Prefer
 from service.openapi import (
     CACHE_CONTROL,
     CACHED,
-    FETCH_FAILURES,
     IDEMPOTENCY_FAILURES,
     IDEMPOTENCY_KEY,
     LOCATION,
     MADE,
+    OUTBOUND_FAILURES,
     PREFER,
     PREFERRED,
     REPLAYED,
@@ -40,6 +40,7 @@ from service.openapi import (
 from service.options import DEFAULT_QUALITY, StylizeOptions
 from service.schemas import JobDocument
 from service.uploads import Upload, check_upload, read_upload
+from service.webhooks import read_webhook
 
 router = APIRouter()
 
@@ -63,7 +64,7 @@ router = APIRouter()
         },
         **problems(
             *UPLOAD_FAILURES,
-            *FETCH_FAILURES,
+            *OUTBOUND_FAILURES,
             *IDEMPOTENCY_FAILURES,
             errors.NotAcceptableError,
             errors.JobExpiredError,
@@ -112,12 +113,14 @@ async def _accept_job(gateway: Gateway, request: Request, query: StylizeOptions,
             # Before anything is fetched: what is at an address may have changed since, or be gone.
             if replay := await run_in_threadpool(reservation.replay, gateway.book, fingerprint):
                 return replay
+        webhook = await read_webhook(gateway, sent.options)
         data = await gateway.fetch(sent.options.image_url) if sent.options.image_url else sent.data
         upload = await run_in_threadpool(check_upload, data, sent.options, gateway.settings)
         terms = Terms(
             reservation.idempotency(fingerprint) if reservation else None,
             may_find=caching.may_find,
             may_be_found=caching.may_be_found,
+            webhook=webhook,
         )
         return await run_in_threadpool(_submit, gateway, upload, accept, terms)
 

@@ -17,6 +17,7 @@ from contract.jobs import (
     TrainResult,
 )
 from contract.styles import StyleCard, StylePicture, StyleRef
+from contract.webhooks import Attempt, Delivery, WebhookEvent
 
 
 class JobUrls(BaseModel):
@@ -26,6 +27,7 @@ class JobUrls(BaseModel):
     events: str
     result: str
     cancel: str
+    deliveries: str
 
 
 class ProgressDocument(BaseModel):
@@ -93,8 +95,56 @@ class JobDocument(BaseModel):
             progress=ProgressDocument.of(record.progress, record.id) if record.progress else None,
             result=record.result,
             error=record.error,
-            urls=JobUrls(self=address, events=f"{address}/events", result=f"{address}/result", cancel=address),
+            urls=JobUrls(
+                self=address,
+                events=f"{address}/events",
+                result=f"{address}/result",
+                cancel=address,
+                deliveries=f"{address}/deliveries",
+            ),
         )
+
+
+class WebhookPayload(BaseModel):
+    """What a webhook is sent: an event, and the job as it was then."""
+
+    type: WebhookEvent
+    timestamp: Annotated[datetime, Field(description="When it happened.")]
+    data: JobDocument
+
+
+class DeliveryDocument(BaseModel):
+    """A call of a webhook for one event."""
+
+    number: int
+    webhook_id: Annotated[str, Field(description="The `webhook-id` of the call, the same in every attempt.")]
+    event: WebhookEvent
+    at: Annotated[datetime, Field(description="When it happened.")]
+    url: str
+    state: Literal["pending", "delivered", "given-up"]
+    attempts: list[Attempt]
+    next_attempt_at: Annotated[
+        datetime | None, Field(description="While one is under way: when another would be made if nobody heard of it.")
+    ]
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Self:
+        delivered = bool(delivery.attempts) and delivery.attempts[-1].outcome == "delivered"
+        ended: Literal["delivered", "given-up"] = "delivered" if delivered else "given-up"
+        return cls(
+            number=delivery.number,
+            webhook_id=delivery.id,
+            event=delivery.event,
+            at=delivery.at,
+            url=delivery.url,
+            state="pending" if delivery.next_attempt_at else ended,
+            attempts=list(delivery.attempts),
+            next_attempt_at=delivery.next_attempt_at,
+        )
+
+
+class DeliveryList(BaseModel):
+    deliveries: list[DeliveryDocument]
 
 
 class StateEvent(BaseModel):

@@ -1,9 +1,11 @@
 """What the gateway reads from its environment (prefix ``ATELIER_``)."""
 
+import base64
+import binascii
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from contract.settings import ContractSettings
@@ -11,6 +13,18 @@ from contract.settings import ContractSettings
 
 def _split(text: object) -> object:
     return [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else text
+
+
+def _signing(secret: SecretStr) -> SecretStr:
+    """Raises ValueError for what Standard Webhooks does not take as a secret."""
+    prefix, _, encoded = secret.get_secret_value().rpartition("_")
+    try:
+        size = len(base64.b64decode(encoded, validate=True))
+    except binascii.Error:
+        size = 0
+    if prefix != "whsec" or not 24 <= size <= 64:
+        raise ValueError("a secret is whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
 
 
 Listed = (NoDecode, BeforeValidator(_split))
@@ -50,6 +64,8 @@ class ServiceSettings(ContractSettings):
     """How often a stream of events says that it is still there, when there is nothing to tell."""
     image_urls: bool = False
     """Whether a request may name an address (``image_url``) from which the gateway fetches the picture."""
+    webhook_secrets: Annotated[tuple[Annotated[SecretStr, AfterValidator(_signing)], ...], *Listed] = ()
+    """The secrets (``whsec_…``) that calls of webhooks are signed with; without one nobody is called."""
     outbound_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], *Listed] = (80, 443)
     """The ports of the addresses that clients may have called."""
     outbound_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], *Listed] = ()

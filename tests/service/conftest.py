@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import numpy as np
 import pytest
@@ -95,6 +96,17 @@ def must_be_documented(response: httpx.Response) -> None:
 
 def client_of(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, event_hooks={"response": [must_be_documented]})
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """To trust: reading all that there are takes longer than a test."""
+    end = "-----END CERTIFICATE-----"
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield
 
 
 @pytest.fixture(scope="session")

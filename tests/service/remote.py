@@ -14,11 +14,12 @@ Headers = dict[str, str]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server says to a request. ``before_the_body`` may take its time; a header that is empty is not sent."""
+    """What a server says to a request, and what it does first. A header that is empty is not sent."""
 
     status: int = 200
     body: bytes = b""
     headers: Headers = field(default_factory=dict)
+    before_the_head: Callable[[], object] = lambda: None
     before_the_body: Callable[[], object] = lambda: None
 
 
@@ -64,6 +65,7 @@ def remote(
             headers = {name.lower(): value for name, value in self.headers.items()}
             answer = told.answers.pop(0) if len(told.answers) > 1 else told.answers[0]
             told.calls.append(Call(self.command, self.path, headers, self.rfile.read(length)))
+            answer.before_the_head()
             self.send_response(answer.status)
             for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                 if value:

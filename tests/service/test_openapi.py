@@ -63,6 +63,8 @@ def test_the_description_has_every_address() -> None:
         "/jobs/{job_id}": {"get", "delete"},
         "/jobs/{job_id}/events": {"get"},
         "/jobs/{job_id}/result": {"get"},
+        "/jobs/{job_id}/deliveries": {"get"},
+        "/jobs/{job_id}/deliveries/{number}/redeliver": {"post"},
         "/jobs/{job_id}/previews/{index}": {"get"},
         "/styles": {"get", "post"},
         "/styles/{name}": {"get", "delete"},
@@ -92,6 +94,7 @@ def test_the_description_tells_the_three_forms_of_a_request() -> None:
     stylize = openapi()["paths"]["/stylize"]["post"]
     forms = stylize["requestBody"]["content"]
     options = {"style", "strength", "preserve_color", "size", "format", "quality", "image_url"}
+    options |= {"webhook_url", "webhook_events"}
     assert set(forms) == {"multipart/form-data", "image/*", "application/json"}
     assert set(forms["multipart/form-data"]["schema"]["properties"]) == {"image", *options}
     assert set(forms["application/json"]["schema"]["properties"]) == {"image", *options}
@@ -117,6 +120,7 @@ def test_every_failure_is_described_as_a_problem() -> None:
 def test_the_description_tells_what_a_new_style_may_be_sent_with() -> None:
     (form,) = openapi()["paths"]["/styles"]["post"]["requestBody"]["content"].values()
     fields = {"name", "title", "description", "quality", "iterations", "style_weight", "stroke_size", "content"}
+    fields |= {"webhook_url", "webhook_events"}
     assert set(form["schema"]["properties"]) == {"image", "replace", *fields}
     assert set(form["schema"]["required"]) == {"image", "name"}
     assert form["schema"]["properties"]["image"]["maxItems"] == 8

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-import certifi
 import pytest
 
 from contract.errors import BodyTooLargeError, FetchFailedError, FetchTimeoutError, UrlRefusedError
@@ -47,17 +46,6 @@ def answers(*found: str) -> tuple[Resolve, list[str]]:
         return found[len(asked) - 1].split()
 
     return resolve, asked
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reading all of them takes longer than a test."""
-    end = "-----END CERTIFICATE-----"
-    path = tmp_path_factory.mktemp("certificates") / "one.pem"
-    path.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(path))
-        yield
 
 
 @pytest.fixture
