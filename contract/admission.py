@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from contract.jobs import JobRecord, StylizeJob, TrainJob
+from contract.jobs import JobRecord, Priority, StylizeJob, TrainJob
 from contract.webhooks import Webhook
 
 
@@ -33,7 +33,9 @@ class Terms:
     """A job that has succeeded and will not do, since its result is gone."""
     client: str = ""
     """The name of who asks, to whom the job will belong; only that client's jobs will do for it. Empty is everybody
-    where clients are not told apart."""
+    where clients are not told apart. Clients take turns in the queue."""
+    priority: Priority = Priority.NORMAL
+    """A job that is found, and waits with a lower one, is raised to this."""
     webhook: Webhook | None = None
     """Whom the job is to call: the job that there is already, when that will do."""
 

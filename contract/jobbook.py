@@ -6,6 +6,7 @@ dead holds an old fence, and its result is refused.
 """
 
 import json
+import math
 import re
 import secrets
 import uuid
@@ -37,6 +38,7 @@ from contract.jobs import (
     JobFailure,
     JobRecord,
     JobState,
+    Priority,
     Progress,
     StylizeJob,
     StylizeResult,
@@ -56,10 +58,9 @@ DURATIONS = PREFIX + "durations"
 COUNTS = PREFIX + "counts"
 JobKind = Literal["stylize", "train"]
 KINDS: tuple[JobKind, ...] = get_args(JobKind)
-Counted = Literal["admitted", "finished", "reaped", "redelivered"]
-"""What the scripts count: requests for jobs by what they became; jobs by how they ended; what the reaper did (put a job
-whose worker had gone silent back, ``queued``, or ``failed`` it, or sent a ``ticket`` again); tickets of jobs that were
-``running`` already, or had ``ended``."""
+Counted = Literal["admitted", "finished", "reaped", "tickets"]
+"""What is counted: requests for jobs by what they became; jobs by how they ended; what the reaper did (put a job back
+whose worker was silent, ``queued``, or ``failed`` it, or sent a ``ticket`` again); tickets that found ``nothing``."""
 REAPER_SECONDS = 5
 EVENT_ID_PATTERN = r"[0-9]{1,19}-[0-9]{1,19}"
 RESERVATION_SECONDS = 15
@@ -68,6 +69,8 @@ HIT_SECONDS = 60
 """How long a result must still be kept to be the answer to another request, or a tenth of all its time."""
 TICKET_GRACE_SECONDS = 10
 """How long the ticket of a waiting job may be under way before it is missed."""
+ROOM = {Priority.INTERACTIVE: 1.0, Priority.NORMAL: 7 / 8, Priority.BATCH: 3 / 4}
+"""How full the queue may become with jobs of each priority: the rest of it is for those that are more urgent."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,15 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """What somebody who could work on a job is given."""
+
+    claim: Claim | None
+    suspect: bool = False
+    """Whether the next job was tried before, and is given only to who works on it alone."""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A job as it was after one of its events."""
 
@@ -95,6 +107,11 @@ class Snapshot:
 class QueueDepth:
     queued: int
     running: int
+
+
+def room_for(priority: Priority, queue_limit: int) -> int:
+    """How many pictures may wait for one of this priority to be taken still."""
+    return math.ceil(queue_limit * ROOM[priority])
 
 
 def connect(url: str, *, patience_seconds: float) -> Redis:
@@ -171,25 +188,29 @@ class JobBook:
         being trained; KeyReusedError and RequestInFlightError for an idempotency key that is not this request's.
         """
         name = request.name if isinstance(request, TrainJob) else ""
-        limit = self._limit(request.kind)
+        limit = self._limit(request.kind, terms.priority)
         key = terms.idempotency
+        said = {
+            "kind": request.kind,
+            "limit": limit,
+            "name": name,
+            "token": key.token if key else "",
+            "fingerprint": key.fingerprint if key else "",
+            "may_find": terms.may_find,
+            "hit_milliseconds": round(1000 * min(HIT_SECONDS, self._settings.result_seconds / 10)),
+            "gone": terms.gone,
+            "client": terms.client,
+            "priority": terms.priority,
+            "origin": origin().model_dump_json(),
+            "webhook": terms.webhook.model_dump_json() if terms.webhook else "",
+            "max_webhooks": MAX_WEBHOOKS,
+            "max_calls": MAX_DELIVERIES,
+        }
         outcome, job_id = self._run(
             "CREATE",
             str(uuid.uuid4()),
             request.model_dump_json(),
-            limit,
-            request.kind,
-            name,
-            key.token if key else "",
-            key.fingerprint if key else "",
-            int(terms.may_find),
-            round(1000 * min(HIT_SECONDS, self._settings.result_seconds / 10)),
-            terms.gone,
-            terms.client,
-            origin().model_dump_json(),
-            terms.webhook.model_dump_json() if terms.webhook else "",
-            MAX_WEBHOOKS,
-            MAX_DELIVERIES,
+            json.dumps(said),
             more_keys=(
                 _key("idempotency", key.key) if key else "",
                 _key("same", request_fingerprint(request, terms.client))
@@ -241,10 +262,14 @@ class JobBook:
             queued, running = self._redis.zcard(_set("queued", kind)), self._redis.zcard(_set("running", kind))
         return QueueDepth(queued, running)
 
+    def waiting(self, kind: JobKind = "stylize") -> dict[Priority, int]:
+        """How many jobs wait with each priority."""
+        return dict(zip(Priority, self._run("WAITING", "", kind), strict=True))
+
     def oldest_seconds(self, kind: JobKind = "stylize") -> float | None:
         """How long the job that was created first of those that wait has waited; None when none does.
 
-        Not told by the scores of the set, which begin anew when a ticket is sent again.
+        Not told by the scores of the set, which begin anew when a job is put back.
         """
         created_at = _key("job", "*->created_at")
         with queue_errors():
@@ -273,19 +298,29 @@ class JobBook:
 
     # --- The worker's side ---
 
-    def claim(self, job_id: str) -> Claim | None:
-        """The right to work on a job; None when it is over, or somebody else has it, or it failed as poison now."""
-        outcome, fence = self._run(
-            "CLAIM",
-            job_id,
-            secrets.token_hex(8),
+    def pick(self, kind: JobKind = "stylize", *, alone: bool = True) -> Pick:
+        """The job whose turn it is, and the right to work on it.
+
+        The most urgent class is first, but a class in which a job waits is passed over for so long only; in a class
+        clients take turns, and of a client the oldest job is first. Without ``alone`` no job is given that was tried
+        before. What has been tried too often fails as poison.
+        """
+        token = secrets.token_hex(8)
+        outcome, job_id, fence = self._run(
+            "PICK",
+            "",
+            kind,
+            token,
+            int(alone),
             self._settings.attempts,
             self._lost_after_milliseconds,
             self._poison,
             self._settings.result_seconds,
             self._settings.tombstone_seconds,
+            more_keys=(_key("pick", token),),
         )
-        return Claim(self.get(job_id), fence) if outcome == "claimed" else None
+        claim = Claim(self.get(job_id), fence) if outcome == "claimed" else None
+        return Pick(claim, suspect=outcome == "suspect")
 
     def beat(self, claim: Claim) -> bool:
         """Says that the job is still worked on; whether the claim still holds."""
@@ -332,7 +367,7 @@ class JobBook:
         return False
 
     def reap(self, kind: JobKind = "stylize") -> list[str]:
-        """Puts back the jobs of this kind of workers that have gone silent; those that wait again and need a ticket.
+        """Puts back the jobs of this kind of workers that have gone silent; those that wait again.
 
         A job that has been tried too often fails as poison instead.
         """
@@ -340,11 +375,11 @@ class JobBook:
             running = cast(list[str], self._redis.zrange(_set("running", kind), 0, -1))
         return [job_id for job_id in running if self._requeue(job_id) == "queued"]
 
-    def waiting(self, kind: JobKind = "stylize") -> list[str]:
-        """Jobs of this kind that have waited so long that their ticket must be in the queue."""
+    def overdue(self, kind: JobKind = "stylize") -> int:
+        """How many jobs of this kind have waited so long that there must be a ticket for each of them."""
         with queue_errors():
             deadline = redis_time(self._redis) - TICKET_GRACE_SECONDS
-            return cast(list[str], self._redis.zrangebyscore(_set("queued", kind), "-inf", deadline))
+            return self._redis.zcount(_set("queued", kind), "-inf", deadline)
 
     def pictures_in_use(self) -> set[str]:
         """The hashes of the pictures that jobs still wait for or work on."""
@@ -357,9 +392,10 @@ class JobBook:
             records = [JobRecord.from_hash(fields) for fields in pipeline.execute() if fields]
         return {picture.sha256 for record in records for picture in record.pictures}
 
-    def resubmitted(self, job_id: str) -> None:
-        """Notes that the ticket of a waiting job has been sent again."""
-        self._run("RESUBMITTED", job_id)
+    def missed(self, kind: JobKind, tickets: int) -> None:
+        """Notes that so many tickets were missing, and have been sent again."""
+        with queue_errors():
+            self._redis.hincrby(COUNTS, f"reaped:{kind}:ticket", tickets)
 
     def _record(self, job_id: str, fields: dict[str, str]) -> JobRecord:
         if fields:
@@ -380,6 +416,7 @@ class JobBook:
                 self._poison,
                 self._settings.result_seconds,
                 self._settings.tombstone_seconds,
+                TICKET_GRACE_SECONDS,
             ),
         )
 
@@ -402,8 +439,10 @@ class JobBook:
             )
         )
 
-    def _limit(self, kind: JobKind) -> int:
-        return self._settings.train_queue_limit if kind == "train" else self._settings.queue_limit
+    def _limit(self, kind: JobKind, priority: Priority) -> int:
+        if kind == "train":
+            return self._settings.train_queue_limit
+        return room_for(priority, self._settings.queue_limit)
 
     @property
     def _lost_after_milliseconds(self) -> int:
@@ -426,6 +465,7 @@ class JobBook:
             DURATIONS,
             COUNTS,
             *(_set(state, kind) for kind in KINDS for state in ("queued", "running")),
+            PREFIX + "order",
             *more_keys,
         ]
         with queue_errors():

@@ -44,6 +44,16 @@ class JobState(StrEnum):
         return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
 
 
+class Priority(StrEnum):
+    """How urgent a job is; the most urgent first."""
+
+    INTERACTIVE = "interactive"
+    """Somebody waits for it."""
+    NORMAL = "normal"
+    BATCH = "batch"
+    """One of many, that will be looked at later."""
+
+
 class StyleShare(Message):
     """One style of a blend, and how much of it."""
 
@@ -201,6 +211,7 @@ class JobRecord(Message):
     """The name of who asked for it; empty where clients are not told apart."""
     origin: Origin = Origin()
     """The request that made the job, for logs and traces."""
+    priority: Priority = Priority.NORMAL
     attempt: int = 0
     fence: int = 0
     """Raised with every claim and cancellation: whoever holds an older number may no longer write."""
@@ -222,7 +233,7 @@ class JobRecord(Message):
     def from_hash(cls, fields: dict[str, str]) -> Self:
         """From the flat fields of a Redis hash: times are seconds since 1970, nested values JSON."""
         values: dict[str, Any] = {name: fields[name] for name in ("id", "state", "attempt", "fence")}
-        values["client"] = fields.get("client", "")
+        values |= {name: fields[name] for name in ("client", "priority") if name in fields}
         for name in ("request", "origin", "timings", "progress", "result", "error"):
             if fields.get(name):
                 values[name] = json.loads(fields[name])

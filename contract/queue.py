@@ -1,12 +1,12 @@
-"""The queue: Celery, and every setting of it. A ticket carries the id of a job and nothing else.
+"""The queue: Celery, and every setting of it. A ticket says that a job of its kind waits, and nothing else.
 
-Celery's own bookkeeping (results, retries, revocation) is not used: the job book knows better. A ticket may be lost or
-delivered twice at any time, and nothing comes of it.
+Which job is done is decided when a worker takes a ticket, by the job book. Celery's own bookkeeping (results, retries,
+revocation) is not used: the job book knows better. A ticket may be lost or delivered twice at any time, and nothing
+comes of it.
 """
 
-import json
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
@@ -33,7 +33,7 @@ def celery_app(settings: ContractSettings) -> Celery:
     """The Celery app of gateway, workers and trainers."""
     app = Celery("atelier", broker=_broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
-        # One message, one job: acknowledged when it is done, and no more taken than can be worked on.
+        # Acknowledged when its job is done, so that no more tickets are taken than can be worked on.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
         task_reject_on_worker_lost=False,  # the reaper puts the job back, and counts the attempts
@@ -51,7 +51,7 @@ def celery_app(settings: ContractSettings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "global_keyprefix": PREFIX,  # the shortest visibility timeout of all apps on a Redis would win
-            # A training takes longer: its ticket comes a second time then, and is dropped, as the job has its claim.
+            # A training takes longer: its ticket comes a second time then, to a trainer that has none, or to nobody.
             "visibility_timeout": 2 * settings.job_seconds,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
@@ -87,7 +87,7 @@ class JobQueue:
         return self.admit(request, ALONE).record
 
     def admit(self, request: StylizeJob | TrainJob, terms: Terms) -> Admission:
-        """Writes the job down, then sends its ticket; when that fails, the job is taken back.
+        """Writes the job down, then sends a ticket; when that fails, the job is taken back.
 
         Raises what ``JobBook.admit`` does, QueueUnavailableError. When Redis goes away in the very middle, so that
         nothing can be taken back, the job may still be done: for a client that has been told to try again.
@@ -97,41 +97,44 @@ class JobQueue:
             current.tell(atelier__job=admission.record.id, atelier__admission=admission.how)
             if admission.how == "created":
                 try:
-                    self._send_ticket(request.kind, admission.record.id)
+                    self._ring(request.kind, self._book.depth(request.kind).queued, at_most=1)
                 except QueueUnavailableError:
                     self._book.forget(admission.record.id)
                     raise
         return admission
 
     def reap(self) -> int:
-        """Sends again the tickets of jobs whose worker, or whose ticket, was lost; how many they were."""
+        """Puts back the jobs whose worker was lost, and sends the tickets that are missing; for how many jobs."""
         return sum(map(self._reap, KINDS))
 
     def _reap(self, kind: JobKind) -> int:
-        missing = self._book.reap(kind)
-        waiting = [job_id for job_id in self._book.waiting(kind) if job_id not in missing]
-        if waiting:
-            tickets = self._tickets(kind)
-            missing += [job_id for job_id in waiting if job_id not in tickets]
-        for job_id in missing:
-            self._send_ticket(kind, job_id)
-            self._book.resubmitted(job_id)
-        return len(missing)
+        lost = len(self._book.reap(kind))
+        sent = self._ring(kind, self._book.overdue(kind))
+        if sent:
+            self._book.missed(kind, sent)
+        return max(lost, sent)
 
-    def _send_ticket(self, kind: JobKind, job_id: str) -> None:
+    def _ring(self, kind: JobKind, jobs: int, at_most: int | None = None) -> int:
+        """Sees to it that there are tickets for so many jobs; how many it has sent.
+
+        Those that workers have taken, and have not yet picked a job for, look lost: then there are some too many, which
+        find nothing. There are never more of them in the queue than there were jobs.
+        """
+        with queue_errors():
+            missing = max(0, jobs - self._redis.llen(PREFIX + kind))
+        missing = missing if at_most is None else min(missing, at_most)
+        for _ in range(missing):
+            self._send_ticket(kind)
+        return missing
+
+    def _send_ticket(self, kind: JobKind) -> None:
         """A kind of job has a queue and a task of its own name."""
         try:
-            self._app.send_task(kind, kwargs={"job": job_id}, queue=kind, task_id=job_id, retry=False)
+            self._app.send_task(kind, queue=kind, retry=False)
         except (OperationalError, OSError, RedisError) as error:
             raise QueueUnavailableError(
                 f"The queue does not take jobs ({type(error).__name__}); try again in a moment.", retry_after_seconds=5
             ) from error
-
-    def _tickets(self, kind: JobKind) -> set[str]:
-        """The jobs whose tickets are in the queue, not taken by any worker."""
-        with queue_errors():
-            messages = cast(list[str], self._redis.lrange(PREFIX + kind, 0, -1))
-        return {json.loads(message)["headers"]["id"] for message in messages}
 
 
 def on_progress(app: Celery, seconds: float, progressed: Callable[[], None]) -> None:

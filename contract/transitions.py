@@ -1,19 +1,28 @@
 """The steps that a job can take, each one atomic script that runs inside Redis (6.2 or newer, not a cluster).
 
 Every script gets the same keys: the job's hash, its heartbeat, its tombstone, its event stream, the names of styles
-that are being trained, the stream that says which jobs have events, how long jobs take, how many there were, and for
-each kind of job the sets of those that wait and that run (scores are times); those that take a request in get two more.
-The first argument is the job's id. Time is Redis's own, so the clocks of gateways and workers do not matter.
+that are being trained, the stream that says which jobs have events, how long jobs take, how many there were, for each
+kind of job the sets of those that wait and that run (scores are times), and under which name those that wait have their
+order; those that take a request in get two more. The first argument is the job's id. Time is Redis's own, so the clocks
+of gateways and workers do not matter.
+
+The order of those that wait, of each kind: a set of clients for each class of priority (scores are the order of their
+turns), and a set of jobs for each client of a class (scores are the order in which they came). Under the bare name
+stands the latest number that was given out as such a score.
 """
 
 ANNOUNCEMENTS_KEPT = 10_000
 """How many of the latest events can still be heard of by a process that was busy meanwhile."""
+SHARE = 8
+"""A class of priority in which somebody waits is given one pick in so many, whatever waits in higher ones."""
 
 PRELUDE = (
-    f"local ANNOUNCEMENTS_KEPT = {ANNOUNCEMENTS_KEPT}"
+    f"local ANNOUNCEMENTS_KEPT, SHARE = {ANNOUNCEMENTS_KEPT}, {SHARE}"
     + """
 local job, heartbeat, tombstone, events, names, announcements, durations, counts = unpack(KEYS, 1, 8)
 local sets = {stylize = {KEYS[9], KEYS[10]}, train = {KEYS[11], KEYS[12]}}
+local order = KEYS[13]
+local PRIORITIES = {'interactive', 'normal', 'batch'}
 local id = ARGV[1]
 local queued, running = unpack(sets[redis.call('HGET', job, 'kind') or 'stylize'])
 
@@ -74,6 +83,51 @@ local function announce(state)
   if redis.call('HSETNX', job, 'start_called', 1) == 1 then call(id, 'job.started', webhooks_of(id)) end
 end
 
+-- From here on it is about another job.
+local function turn_to(other)
+  local function its(key) return string.sub(key, 1, -#id - 1) .. other end
+  job, heartbeat, tombstone, events = its(job), its(heartbeat), its(tombstone), its(events)
+  id = other
+  queued, running = unpack(sets[get('kind') or 'stylize'])
+end
+
+-- Where the clients of a class have their turns, and the jobs of one client theirs.
+local function clients_of(kind, priority)
+  return order .. ':' .. kind .. ':' .. priority
+end
+
+local function line_of(kind, priority, client)
+  return clients_of(kind, priority) .. ':' .. client
+end
+
+-- Where the job waits: kind, class, client.
+local function whereabouts()
+  return get('kind') or 'stylize', get('priority') or 'normal', get('client') or ''
+end
+
+-- The job waits (again), since then, where its place is in the line of its client. A client that had nothing waiting
+-- has its turn after those that have.
+local function enqueue(since)
+  local kind, priority, client = whereabouts()
+  redis.call('ZADD', queued, since, id)
+  redis.call('ZADD', line_of(kind, priority, client), get('place') or 0, id)
+  redis.call('ZADD', clients_of(kind, priority), 'NX', redis.call('INCR', order), client)
+end
+
+-- Takes a job out of a line, and its client out of the class with the last one.
+local function leave_line(kind, priority, client, which)
+  local line = line_of(kind, priority, client)
+  redis.call('ZREM', line, which)
+  if redis.call('EXISTS', line) == 0 then redis.call('ZREM', clients_of(kind, priority), client) end
+end
+
+-- The job waits no more.
+local function dequeue()
+  local kind, priority, client = whereabouts()
+  redis.call('ZREM', queued, id)
+  leave_line(kind, priority, client, id)
+end
+
 -- The name of a style that the job was to train is free again.
 local function free_name()
   local name = get('name')
@@ -106,7 +160,7 @@ local function finish(state, result_seconds, tombstone_seconds)
   if state == 'succeeded' then learn(time) end
   count_one('finished', get('kind') or 'stylize', state)
   redis.call('HSET', job, 'state', state, 'finished_at', time, 'expires_at', tostring(time + result_seconds))
-  redis.call('ZREM', queued, id)
+  dequeue()
   redis.call('ZREM', running, id)
   redis.call('DEL', heartbeat)
   free_name()
@@ -119,7 +173,8 @@ local function finish(state, result_seconds, tombstone_seconds)
   redis.call('EXPIRE', beside('deliveries:') .. id, result_seconds)
 end
 
--- An id without a job (it was evicted: the memory policy of this Redis is wrong) leaves the sets.
+-- An id without a job (it was evicted: the memory policy of this Redis is wrong) leaves the sets at once, and its line
+-- when its turn comes.
 local function drop()
   for _, of_kind in pairs(sets) do
     redis.call('ZREM', of_kind[1], id)
@@ -130,13 +185,20 @@ end
 local function is_terminal(state)
   return state == 'succeeded' or state == 'failed' or state == 'canceled'
 end
+
+-- It has been tried too often.
+local function poison(error, result_seconds, tombstone_seconds)
+  redis.call('HSET', job, 'error', error)
+  redis.call('HINCRBY', job, 'fence', 1)
+  finish('failed', result_seconds, tombstone_seconds)
+end
 """
 )
 
 RESERVE = """
 -- '', token, milliseconds; the idempotency key → {'reserved'} | {'in flight'} | {'known', job, fingerprint}
 -- Whoever has the key reserved reserves it for longer. A key is known as long as its job is.
-local key = KEYS[13]
+local key = KEYS[14]
 local known = redis.call('HGET', key, 'job')
 if known and redis.call('EXISTS', job_of(known)) == 1 then
   redis.call('HINCRBY', job_of(known), 'replays', 1)
@@ -152,28 +214,27 @@ return {'reserved'}
 
 UNRESERVE = """
 -- '', token; the idempotency key → nothing. No job has come of the request that had it reserved.
-if redis.call('HGET', KEYS[13], 'token') == ARGV[2] then redis.call('DEL', KEYS[13]) end
+if redis.call('HGET', KEYS[14], 'token') == ARGV[2] then redis.call('DEL', KEYS[14]) end
 """
 
 CREATE = """
--- id, request, queue limit, kind, name, token, fingerprint, 1 when an earlier job will do, milliseconds that its result
--- must have left, a job whose result is gone, the client, where it comes from, a webhook, how many of these a job may
--- have, how many calls; the idempotency key, the key of the same request ('' is none)
+-- id, request, terms as JSON; the idempotency key, the key of the same request ('' is none)
 -- → {'created' | 'replayed' | 'shared' | 'hit', job} | {'full' | 'taken' | 'other payload' | 'in flight', ''}
 -- Asked twice with the same id, it creates once. A name (of a style to train) may be that of one job at a time.
 if redis.call('EXISTS', job) == 1 then return {'created', id} end
-local key, same = KEYS[13], KEYS[14]
-local gone, webhook = ARGV[10], ARGV[13]
+local key, same = KEYS[14], KEYS[15]
+local terms = cjson.decode(ARGV[3])
+local kind, webhook = terms.kind, terms.webhook
 
 local function lives(other)
-  return other and other ~= gone and redis.call('EXISTS', job_of(other)) == 1
+  return other and other ~= terms.gone and redis.call('EXISTS', job_of(other)) == 1
 end
 
 -- From now on the idempotency key means this job, as long as there is this job.
 local function remember(other)
   if key == '' then return end
   redis.call('DEL', key)
-  redis.call('HSET', key, 'job', other, 'fingerprint', ARGV[7])
+  redis.call('HSET', key, 'job', other, 'fingerprint', terms.fingerprint)
   local left = redis.call('PTTL', job_of(other))
   if left > 0 then return redis.call('PEXPIRE', key, left) end
   local keys = redis.call('HGET', job_of(other), 'keys')
@@ -184,7 +245,7 @@ end
 local function has_room(other)
   if webhook == '' then return true end
   local calls = tonumber(redis.call('HGET', job_of(other), 'calls') or 0)
-  return #webhooks_of(other) < tonumber(ARGV[14]) and calls < tonumber(ARGV[15])
+  return #webhooks_of(other) < terms.max_webhooks and calls < terms.max_calls
 end
 
 -- From now on the job calls the webhook of this request, too: once, if two requests have the same.
@@ -195,61 +256,75 @@ local function subscribe(other)
   redis.call('HSET', job_of(other), 'webhooks', known and known .. ',' .. webhook or webhook)
 end
 
+-- A job that waits is asked for more urgently than before: it waits in that class.
+local function hurry(other)
+  turn_to(other)
+  local rank = {}
+  for number, priority in ipairs(PRIORITIES) do rank[priority] = number end
+  if get('state') ~= 'queued' or rank[terms.priority] >= rank[get('priority') or 'normal'] then return end
+  local since = redis.call('ZSCORE', queued, id)
+  dequeue()
+  redis.call('HSET', job, 'priority', terms.priority)
+  enqueue(since)
+end
+
 if key ~= '' then
   local known, holder = unpack(redis.call('HMGET', key, 'job', 'token'))
   if lives(known) then
-    if redis.call('HGET', key, 'fingerprint') ~= ARGV[7] then return {'other payload', ''} end
+    if redis.call('HGET', key, 'fingerprint') ~= terms.fingerprint then return {'other payload', ''} end
     redis.call('HINCRBY', job_of(known), 'replays', 1)
     return {'replayed', known}
   end
-  if holder and holder ~= ARGV[6] then return {'in flight', ''} end
+  if holder and holder ~= terms.token then return {'in flight', ''} end
 end
 
-local earlier = same ~= '' and ARGV[8] == '1' and redis.call('GET', same)
+local earlier = same ~= '' and terms.may_find and redis.call('GET', same)
 if lives(earlier) and has_room(earlier) then
   local state = redis.call('HGET', job_of(earlier), 'state')
   if not is_terminal(state) then
     redis.call('HINCRBY', job_of(earlier), 'sharers', 1)
     remember(earlier)
     subscribe(earlier)
-    count_one('admitted', ARGV[4], 'shared')
+    hurry(earlier)
+    count_one('admitted', kind, 'shared')
     return {'shared', earlier}
   end
   local left = redis.call('PTTL', job_of(earlier))
-  if left >= tonumber(ARGV[9]) then
+  if left >= terms.hit_milliseconds then
     remember(earlier)
     if webhook ~= '' then  -- what it waits for has happened
       call(earlier, 'job.' .. state, {cjson.decode(webhook)})
       redis.call('PEXPIRE', beside('deliveries:') .. earlier, left)
     end
-    count_one('admitted', ARGV[4], 'hit')
+    count_one('admitted', kind, 'hit')
     return {'hit', earlier}
   end
 end
 
-queued, running = unpack(sets[ARGV[4]])
-if ARGV[5] ~= '' then
-  local holder = redis.call('HGET', names, ARGV[5])
+queued, running = unpack(sets[kind])
+if terms.name ~= '' then
+  local holder = redis.call('HGET', names, terms.name)
   local state = holder and redis.call('HGET', job_of(holder), 'state')
   if state and not is_terminal(state) then return {'taken', ''} end
 end
-if redis.call('ZCARD', queued) >= tonumber(ARGV[3]) then return {'full', ''} end
-if ARGV[5] ~= '' then
-  redis.call('HSET', names, ARGV[5], id)
-  redis.call('HSET', job, 'name', ARGV[5])
+if redis.call('ZCARD', queued) >= terms.limit then return {'full', ''} end
+if terms.name ~= '' then
+  redis.call('HSET', names, terms.name, id)
+  redis.call('HSET', job, 'name', terms.name)
 end
 local time = now()
-redis.call('HSET', job, 'id', id, 'kind', ARGV[4], 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
-  'created_at', time, 'client', ARGV[11], 'origin', ARGV[12])
+redis.call('HSET', job, 'id', id, 'kind', kind, 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
+  'created_at', time, 'priority', terms.priority, 'client', terms.client, 'origin', terms.origin,
+  'place', redis.call('INCR', order))
 if same ~= '' then
   redis.call('SET', same, id)
   redis.call('HSET', job, 'same', same)
 end
 remember(id)
 subscribe(id)
-redis.call('ZADD', queued, time, id)
+enqueue(time)
 announce('queued')
-count_one('admitted', ARGV[4], 'created')
+count_one('admitted', kind, 'created')
 return {'created', id}
 """
 
@@ -266,42 +341,83 @@ if get('state') == 'queued' and get('fence') == '0' and not get('sharers') and n
   free_name()
   free_same()
   for_keys('DEL')
+  dequeue()
   local kind = get('kind') or 'stylize'
   redis.call('DEL', job, events)
-  redis.call('ZREM', queued, id)
   count_one('finished', kind, 'forgotten')  -- last: a Redis short of memory takes it after what makes room only
 end
 """
 
-CLAIM = """
--- id, token, attempts allowed, lost_after, poison error, result_seconds, tombstone_seconds → {outcome, fence}
-local state = get('state')
-if not state or state == 'canceled' then return {'over', 0} end
-if is_terminal(state) then
-  count_one('redelivered', get('kind') or 'stylize', 'ended')
-  return {'over', 0}
+PICK = """
+-- '', kind, token, 1 when it is worked on alone, attempts allowed, lost_after, poison error, result_seconds,
+-- tombstone_seconds; where the pick is noted → {'claimed', job, fence} | {'suspect', job, 0} | {'nothing', '', 0}
+-- The job whose turn it is, and the right to work on it. One that was tried before (a suspect) is had alone only, and
+-- keeps its turn meanwhile. Asked twice with the same token (the answer was lost), it picks once.
+local kind, token, noted = ARGV[2], ARGV[3], KEYS[14]
+local passed = order .. ':' .. kind  -- how often each class has been passed over since its last pick
+local earlier = redis.call('GET', noted)
+if earlier then
+  turn_to(earlier)
+  return get('claimed_by') == token and {'claimed', id, tonumber(get('fence'))} or {'nothing', '', 0}
 end
-if state == 'running' and redis.call('EXISTS', heartbeat) == 1 then
-  -- Asked again by the same claim (its answer was lost), or a second ticket of a job that somebody has.
-  if get('claimed_by') == ARGV[2] then return {'claimed', tonumber(get('fence'))} end
-  count_one('redelivered', get('kind') or 'stylize', 'running')
-  return {'taken', 0}
+
+-- The highest class in which somebody waits, unless a lower one has been passed over too often.
+local function next_class()
+  local highest
+  for _, priority in ipairs(PRIORITIES) do
+    if redis.call('EXISTS', clients_of(kind, priority)) == 1 then
+      if highest and tonumber(redis.call('HGET', passed, priority) or 0) >= SHARE - 1 then return priority end
+      highest = highest or priority
+    end
+  end
+  return highest
 end
-if tonumber(get('attempt')) >= tonumber(ARGV[3]) then
-  redis.call('HSET', job, 'error', ARGV[5])
-  redis.call('HINCRBY', job, 'fence', 1)
-  finish('failed', ARGV[6], ARGV[7])
-  return {'over', 0}
+
+-- This client of this class has had its turn.
+local function pass_on(picked, client)
+  for _, priority in ipairs(PRIORITIES) do
+    if priority == picked then redis.call('HDEL', passed, priority)
+    elseif redis.call('EXISTS', clients_of(kind, priority)) == 1 then redis.call('HINCRBY', passed, priority, 1) end
+  end
+  redis.call('ZADD', clients_of(kind, picked), 'XX', redis.call('INCR', order), client)
 end
-local time = now()
-local fence = redis.call('HINCRBY', job, 'fence', 1)
-redis.call('HINCRBY', job, 'attempt', 1)
-redis.call('HSET', job, 'state', 'running', 'started_at', time, 'claimed_by', ARGV[2])
-redis.call('ZREM', queued, id)
-redis.call('ZADD', running, time, id)
-redis.call('SET', heartbeat, fence, 'PX', ARGV[4])
-announce('running')
-return {'claimed', fence}
+
+queued, running = unpack(sets[kind])
+while true do
+  local class, client = next_class(), nil
+  local found
+  if class then
+    client = redis.call('ZRANGE', clients_of(kind, class), 0, 0)[1]
+    found = redis.call('ZRANGE', line_of(kind, class, client), 0, 0)[1]
+  else
+    found = redis.call('ZRANGE', queued, 0, 0)[1]  -- of a version of Atelier that knew no lines
+  end
+  if not found then
+    count_one('tickets', kind, 'nothing')
+    return {'nothing', '', 0}
+  end
+  turn_to(found)
+  if get('state') ~= 'queued' then
+    redis.call('ZREM', sets[kind][1], id)
+    if class then leave_line(kind, class, client, id) end
+  elseif tonumber(get('attempt')) >= tonumber(ARGV[5]) then
+    poison(ARGV[7], ARGV[8], ARGV[9])
+  elseif tonumber(get('attempt')) > 0 and ARGV[4] == '0' then
+    return {'suspect', id, 0}
+  else
+    local time = now()
+    local fence = redis.call('HINCRBY', job, 'fence', 1)
+    redis.call('HINCRBY', job, 'attempt', 1)
+    redis.call('HSET', job, 'state', 'running', 'started_at', time, 'claimed_by', token)
+    dequeue()
+    if class then pass_on(class, client) end
+    redis.call('ZADD', running, time, id)
+    redis.call('SET', heartbeat, fence, 'PX', ARGV[6])
+    redis.call('SET', noted, id, 'PX', ARGV[6])
+    announce('running')
+    return {'claimed', id, fence}
+  end
+end
 """
 
 BEAT = """
@@ -310,7 +426,7 @@ BEAT = """
 if get('fence') ~= ARGV[2] or is_terminal(get('state')) then return 0 end
 if get('state') == 'queued' then
   redis.call('HSET', job, 'state', 'running')
-  redis.call('ZREM', queued, id)
+  dequeue()
   redis.call('ZADD', running, now(), id)
   announce('running')
 end
@@ -345,14 +461,14 @@ return 1
 """
 
 RELEASE = """
--- id, fence, 1 when the attempt counts, ticket grace → 1 when the claim held, else 0. The job waits again.
--- Its score is that of a job whose ticket is missing, so that the reaper sends one at its next round.
+-- id, fence, 1 when the attempt counts, ticket grace → 1 when the claim held, else 0. The job waits again, and for a
+-- ticket: the reaper sends one at its next round.
 if get('fence') ~= ARGV[2] or get('state') ~= 'running' then return 0 end
 redis.call('HINCRBY', job, 'fence', 1)
 if ARGV[3] == '0' then redis.call('HINCRBY', job, 'attempt', -1) end
 redis.call('HSET', job, 'state', 'queued')
 redis.call('ZREM', running, id)
-redis.call('ZADD', queued, tostring(now() - ARGV[4]), id)
+enqueue(tostring(now() - ARGV[4]))
 redis.call('DEL', heartbeat)
 announce('queued')
 return 1
@@ -370,32 +486,34 @@ return state
 """
 
 REQUEUE = """
--- id, attempts allowed, poison error, result_seconds, tombstone_seconds → 'queued' | 'failed' | 'alive'.
--- For a running job: when its heartbeat is gone it waits again, or fails when it has been tried too often.
+-- id, attempts allowed, poison error, result_seconds, tombstone_seconds, ticket grace → 'queued' | 'failed' | 'alive'.
+-- For a running job: when its heartbeat is gone it waits again, and for a ticket; or fails when it has been tried too
+-- often.
 if not get('state') then drop() end
 if get('state') ~= 'running' or redis.call('EXISTS', heartbeat) == 1 then return 'alive' end
 if tonumber(get('attempt')) >= tonumber(ARGV[2]) then
-  redis.call('HSET', job, 'error', ARGV[3])
-  redis.call('HINCRBY', job, 'fence', 1)
-  finish('failed', ARGV[4], ARGV[5])
+  poison(ARGV[3], ARGV[4], ARGV[5])
   count_one('reaped', get('kind') or 'stylize', 'failed')
   return 'failed'
 end
 redis.call('HSET', job, 'state', 'queued')
 redis.call('ZREM', running, id)
-redis.call('ZADD', queued, now(), id)
+enqueue(tostring(now() - ARGV[6]))
 announce('queued')
 count_one('reaped', get('kind') or 'stylize', 'queued')
 return 'queued'
 """
 
-RESUBMITTED = """
--- id → nothing. The ticket of a waiting job has been sent again now.
-if not get('state') then drop()
-elseif get('state') == 'queued' then
-  redis.call('ZADD', queued, now(), id)
-  count_one('reaped', get('kind') or 'stylize', 'ticket')
-else redis.call('ZREM', queued, id) end
+WAITING = """
+-- '', kind → how many jobs wait in each class of priority.
+local found = {}
+for number, priority in ipairs(PRIORITIES) do
+  found[number] = 0
+  for _, client in ipairs(redis.call('ZRANGE', clients_of(ARGV[2], priority), 0, -1)) do
+    found[number] = found[number] + redis.call('ZCARD', line_of(ARGV[2], priority, client))
+  end
+end
+return found
 """
 
 SCRIPTS = (
@@ -404,12 +522,12 @@ SCRIPTS = (
     "CREATE",
     "SNAPSHOT",
     "FORGET",
-    "CLAIM",
+    "PICK",
     "BEAT",
     "PROGRESS",
     "COMMIT",
     "RELEASE",
     "CANCEL",
     "REQUEUE",
-    "RESUBMITTED",
+    "WAITING",
 )

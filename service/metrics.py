@@ -70,9 +70,9 @@ class GatewayCollector(Collector):
                     "atelier_jobs_reaped", "What was done for jobs whose worker, or ticket, was lost.", "reaped", "how"
                 ),
                 self._counter(
-                    "atelier_jobs_redelivered",
-                    "Tickets of jobs that ran already, or had ended.",
-                    "redelivered",
+                    "atelier_tickets_in_vain",
+                    "Tickets that came when no job waited: a second time, or after a cancellation.",
+                    "tickets",
                     "found",
                 ),
             ]

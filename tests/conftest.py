@@ -17,6 +17,7 @@ import torch
 from redis import Redis, RedisError
 
 from atelier.redis_server import redis_binary
+from contract.jobbook import Claim, JobBook
 from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import StyleCard, StyleDescription, StyleSource, StyleStore
@@ -106,10 +107,24 @@ def settings(redis_url: str, tmp_path: Path) -> ContractSettings:
         data=tmp_path / "data",
         redis_url=redis_url,
         builtin_styles=tmp_path / "no-builtin-styles",
-        queue_limit=10,
+        queue_limit=12,
         heartbeat_seconds=0.2,
         lost_after_seconds=1.0,
     )
+
+
+def claim_of(book: JobBook, job_id: str) -> Claim | None:
+    """The right to work on this very job: what is picked before its turn comes is put back into its place."""
+    others: list[Claim] = []
+    try:
+        while claim := book.pick(book.get(job_id).request.kind).claim:
+            if claim.job_id == job_id:
+                return claim
+            others.append(claim)
+        return None
+    finally:
+        for other in others:
+            assert book.release(other, counts=False)
 
 
 @pytest.fixture

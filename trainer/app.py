@@ -80,14 +80,17 @@ class Trainer:
         with suppress(QueueUnavailableError):
             self._presence.dismiss(self.name)
 
-    def work(self, job_id: str) -> None:
-        """The whole of a ticket."""
+    def work(self) -> None:
+        """The whole of a ticket: one training, if one waits."""
         self._forget_ended()
-        claim = self._book.claim(job_id)
+        claim = self._book.pick("train").claim
         if claim is None:
-            log.info("ticket dropped: the job is over or somebody has it", job=job_id)
             return
-        with job_span(claim.record), Keeping(self._book, claim, self._settings.heartbeat_seconds) as keeping:
+        with (
+            structlog.contextvars.bound_contextvars(job=claim.job_id),
+            job_span(claim.record),
+            Keeping(self._book, claim, self._settings.heartbeat_seconds) as keeping,
+        ):
             self._attempt(claim, keeping)
 
     def _attempt(self, claim: Claim, keeping: Keeping) -> None:
@@ -185,20 +188,22 @@ class Trainer:
 
 
 def create_app(settings: TrainerSettings, trainer: Trainer) -> Celery:
-    """The Celery app with its one task, on a single thread beside the loop that takes tickets."""
+    """The Celery app with its one task, on a single thread beside the loop that takes tickets.
+
+    So there is one training at a time: a ticket that comes again meanwhile, or a second one, waits for that thread.
+    """
     app = celery_app(settings)
     app.conf.update(worker_pool="threads", worker_concurrency=1)
     on_progress(app, settings.heartbeat_seconds, trainer.announce)
 
     @app.task(name=TRAIN_TASK)
-    def train(job: str) -> None:
+    def train(**_: object) -> None:  # tickets of older versions named their jobs
         try:
-            with structlog.contextvars.bound_contextvars(job=job):
-                trainer.work(job)
+            trainer.work()
         except (JobNotFoundError, JobExpiredError):
-            log.info("ticket dropped: the job is gone", job=job)
+            log.info("the job is gone")
         except QueueUnavailableError as error:  # the reaper will find the job
-            log.warning("redis was lost during a job", job=job, reason=str(error))
+            log.warning("redis was lost during a job", reason=str(error))
 
     return app
 

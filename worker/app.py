@@ -24,8 +24,8 @@ from contract.errors import (
     StoreUnavailableError,
 )
 from contract.images import ImageStore
-from contract.jobbook import Claim, JobBook, connect
-from contract.jobs import JobState, StylizeJob, StylizeResult
+from contract.jobbook import Claim, JobBook, Pick, connect
+from contract.jobs import StylizeJob, StylizeResult
 from contract.logs import configure_logs
 from contract.presence import Presence, process_name
 from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app, on_progress
@@ -111,21 +111,24 @@ class Worker:
         self.heartbeat.ready()
         log.info("worker is ready", worker=self.name)
 
-    def work(self, job_id: str) -> None:
-        """The whole of a ticket. A waiting job that was tried before may have killed its worker: it is done alone."""
-        record = self.book.get(job_id)
-        suspect = record.state is JobState.QUEUED and record.attempt > 0
-        with self.isolation.alone() if suspect else self.isolation.shared():
-            claim = self.book.claim(job_id)
-            if claim is None:
-                log.info("ticket dropped: the job is over or somebody has it", job=job_id)
-            else:
-                with job_span(claim.record):
-                    self._attempt(claim)
+    def work(self) -> None:
+        """The whole of a ticket: one job, if one waits. One that was tried before may have killed its worker: it is
+        claimed only when it can be worked on alone, so that it takes nobody's attempts with it but its own."""
+        with self.isolation.shared():
+            pick = self.book.pick(alone=False)
+            self._work_on(pick)
+        if pick.suspect:
+            with self.isolation.alone():
+                self._work_on(self.book.pick(alone=True))
 
     def close(self) -> None:
         self.batcher.close()
         self.heartbeat.stop()
+
+    def _work_on(self, pick: Pick) -> None:
+        if pick.claim:
+            with structlog.contextvars.bound_contextvars(job=pick.claim.job_id), job_span(pick.claim.record):
+                self._attempt(pick.claim)
 
     def _attempt(self, claim: Claim) -> None:
         """Stylizes, and ends the job with a picture or with a reason. Nothing else escapes but a lost Redis."""
@@ -182,16 +185,15 @@ def create_app(settings: WorkerSettings, worker: Worker) -> Celery:
     on_progress(app, settings.heartbeat_seconds, worker.heartbeat.consumer_is_alive)
 
     @app.task(name=STYLIZE_TASK)
-    def stylize(job: str) -> None:
+    def stylize(**_: object) -> None:  # tickets of older versions named their jobs
         try:
-            with structlog.contextvars.bound_contextvars(job=job):
-                worker.work(job)
+            worker.work()
         except (JobNotFoundError, JobExpiredError):
-            log.info("ticket dropped: the job is gone", job=job)
+            log.info("the job is gone")
         except QueueUnavailableError as error:  # the reaper will find the job
-            log.warning("redis was lost during a job", job=job, reason=str(error))
+            log.warning("redis was lost during a job", reason=str(error))
         except MemoryError:  # raised on, it would keep this worker from ever taking another ticket
-            log.exception("out of memory outside of a job's work", job=job)
+            log.exception("out of memory outside of a job's work")
 
     return app
 

@@ -17,7 +17,7 @@ from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import StyleRef, StyleStatus
 from tests.atelier.conftest import CommandLine
-from tests.conftest import Stack, until
+from tests.conftest import Stack, claim_of, until
 from tests.pictures import encoded, photograph
 
 
@@ -40,7 +40,7 @@ class HandTrainer:
     def claim(self) -> Claim:
         until(lambda: bool(self.redis.zcard("atelier:queued:train")), what="a training")
         (job_id,) = self.redis.zrange("atelier:queued:train", 0, 0)
-        claim = self.book.claim(str(job_id))
+        claim = claim_of(self.book, str(job_id))
         assert claim is not None
         return claim
 

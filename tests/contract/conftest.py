@@ -16,7 +16,7 @@ from contract.jobbook import Claim, JobBook
 from contract.jobs import StyleShare, StylizeJob, StylizeResult, TrainJob, TrainResult
 from contract.settings import ContractSettings
 from contract.styles import StyleRef, StyleStatus
-from tests.conftest import free_port, until
+from tests.conftest import claim_of, free_port, until
 
 TINY = StyleRef(name="tiny", version=1)
 RESULT = StylizeResult(media_type=MediaType.PNG, width=4, height=3, bytes=7, sha256="b" * 64)
@@ -44,7 +44,7 @@ def book(redis_client: "Redis", settings: ContractSettings) -> JobBook:
 
 def claimed(book: JobBook, job_id: str) -> Claim:
     """A claim that must succeed."""
-    claim = book.claim(job_id)
+    claim = claim_of(book, job_id)
     assert claim is not None
     return claim
 

@@ -38,19 +38,25 @@ from contract.jobbook import (
     Claim,
     JobBook,
     JobKind,
+    Pick,
     QueueDepth,
     connect,
     events_key,
 )
-from contract.jobs import JobRecord, JobState, Progress, Stage, StylizeJob, Timings, TrainJob
+from contract.jobs import JobRecord, JobState, Priority, Progress, Stage, StylizeJob, Timings, TrainJob
 from contract.settings import ContractSettings
-from tests.conftest import free_port, until
+from tests.conftest import claim_of, free_port, until
 from tests.contract.conftest import RESULT, TRAINED, a_job, a_training, claimed, own_redis, silence
 
 QUICK = Timings(decode_seconds=0.1, compute_seconds=0.2)
 SHARED = Terms(may_find=True, may_be_found=True)
 HALFWAY = Progress(fraction=0.5, stage=Stage.TRAINING, iteration=50, iterations=100, losses={"total": 1.5})
 NONE = QueueDepth(queued=0, running=0)
+NOTHING = Pick(None)
+URGENT = Terms(priority=Priority.INTERACTIVE)
+"""So that the last place in the queue is given, too."""
+ORDER = "atelier:order"
+"""The number that was given last to what waits."""
 
 # --- A life without accidents ---
 
@@ -127,7 +133,7 @@ def test_an_ended_job_leaves_nothing_behind_that_does_not_expire(book: JobBook, 
             book.progress(claim, HALFWAY)
             end(claim)
         book.cancel(book.create(request).id)
-    assert [key for key in redis_client.scan_iter() if redis_client.ttl(key) < 0] == [COUNTS]
+    assert {key for key in redis_client.scan_iter() if redis_client.ttl(key) < 0} == {ORDER, COUNTS}
 
 
 # --- The bound of the queue ---
@@ -136,7 +142,7 @@ def test_an_ended_job_leaves_nothing_behind_that_does_not_expire(book: JobBook, 
 def test_the_bound_of_the_queue_is_exact_among_many(book: JobBook, settings: ContractSettings) -> None:
     def create(_: int) -> JobRecord | QueueFullError:
         try:
-            return book.create(a_job())
+            return book.admit(a_job(), URGENT).record
         except QueueFullError as full:
             return full
 
@@ -144,29 +150,30 @@ def test_the_bound_of_the_queue_is_exact_among_many(book: JobBook, settings: Con
         answers = list(pool.map(create, range(50)))
     created = [answer.id for answer in answers if isinstance(answer, JobRecord)]
     refused = [answer for answer in answers if isinstance(answer, QueueFullError)]
-    assert (len(created), len(set(created)), len(refused)) == (settings.queue_limit, settings.queue_limit, 40)
+    limit = settings.queue_limit
+    assert (len(created), len(set(created)), len(refused)) == (limit, limit, 50 - limit)
     assert all(full.retry_after_seconds for full in refused)
     assert book.depth() == QueueDepth(queued=settings.queue_limit, running=0)
 
 
 def test_a_refused_job_leaves_nothing_behind(redis_client: "Redis", book: JobBook, settings: ContractSettings) -> None:
     for _ in range(settings.queue_limit):
-        book.create(a_job())
+        book.admit(a_job(), URGENT)
     before = sorted(redis_client.scan_iter())
     with pytest.raises(QueueFullError):
-        book.create(a_job())
+        book.admit(a_job(), URGENT)
     assert sorted(redis_client.scan_iter()) == before
 
 
-@pytest.mark.parametrize("leave", [JobBook.claim, JobBook.cancel, JobBook.forget])
+@pytest.mark.parametrize("leave", [claim_of, JobBook.cancel, JobBook.forget])
 def test_a_job_that_no_longer_waits_frees_its_place(
     book: JobBook, settings: ContractSettings, leave: Callable[[JobBook, str], object]
 ) -> None:
-    first, *_ = [book.create(a_job()).id for _ in range(settings.queue_limit)]
+    first, *_ = [book.admit(a_job(), URGENT).record.id for _ in range(settings.queue_limit)]
     leave(book, first)
-    book.create(a_job())
+    book.admit(a_job(), URGENT)
     with pytest.raises(QueueFullError):
-        book.create(a_job())
+        book.admit(a_job(), URGENT)
 
 
 def test_depth_counts_those_that_wait_and_those_that_run(book: JobBook) -> None:
@@ -216,9 +223,9 @@ def test_each_kind_has_a_bound_of_its_own(book: JobBook, kind: JobKind, settings
     limits = {"stylize": settings.queue_limit, "train": settings.train_queue_limit}
     assert limits["stylize"] != limits["train"]
     for number in range(limits[kind]):
-        book.create(_one_of(kind, number))
+        book.admit(_one_of(kind, number), URGENT)
     with pytest.raises(QueueFullError, match=str(limits[kind])):
-        book.create(_one_of(kind, limits[kind]))
+        book.admit(_one_of(kind, limits[kind]), URGENT)
     assert book.depth(kind) == QueueDepth(queued=limits[kind], running=0)
     assert book.depth(_other(kind)) == NONE
     book.create(_one_of(_other(kind)))
@@ -267,12 +274,10 @@ def test_each_kind_is_reaped_by_itself(book: JobBook, redis_client: "Redis") -> 
 
 
 def test_each_kind_has_its_own_that_wait_for_long(book: JobBook) -> None:
-    waiting = {kind: book.create(_one_of(kind)).id for kind in KINDS}
-    for job_id in waiting.values():
-        book.release(claimed(book, job_id))
-    assert [book.waiting(kind) for kind in KINDS] == [[waiting[kind]] for kind in KINDS]
-    book.resubmitted(waiting["train"])
-    assert [book.waiting(kind) for kind in KINDS] == [[waiting["stylize"]], []]
+    book.release(claimed(book, book.create(_one_of("train", 1)).id))
+    for kind in KINDS:
+        book.create(_one_of(kind))
+    assert [book.overdue(kind) for kind in KINDS] == [0, 1]
 
 
 def test_a_training_that_takes_its_trainers_down_fails(
@@ -294,7 +299,7 @@ def test_an_id_without_a_job_leaves_the_sets_of_every_kind(book: JobBook, redis_
     silence(redis_client, running)
     redis_client.delete(f"atelier:job:{running}", f"atelier:job:{waiting}")
     assert book.reap("train") == []
-    book.resubmitted(waiting)
+    assert book.pick("train").claim is None
     assert book.depth("train") == NONE
 
 
@@ -328,7 +333,8 @@ def test_a_name_is_taken_while_its_style_is_being_trained(book: JobBook, redis_c
         step()
         with pytest.raises(StyleExistsError, match="dusk"):
             book.create(a_training("dusk"))
-    assert set(redis_client.scan_iter()) - set(before) <= {"atelier:running:train", f"atelier:heartbeat:{job_id}"}
+    new = {key for key in set(redis_client.scan_iter()) - set(before) if not key.startswith("atelier:pick:")}
+    assert new <= {"atelier:running:train", f"atelier:heartbeat:{job_id}"}
     book.create(a_training("dawn"))
 
 
@@ -434,6 +440,7 @@ def test_a_snapshot_knows_the_latest_event_that_it_holds(book: JobBook) -> None:
 def test_only_the_holder_of_the_latest_fence_writes_progress(book: JobBook, redis_client: "Redis") -> None:
     zombie = claimed(book, book.create(a_training()).id)
     silence(redis_client, zombie.job_id)
+    book.reap("train")
     second = claimed(book, zombie.job_id)
     told = redis_client.xlen(events_key(zombie.job_id))
     assert not book.progress(zombie, HALFWAY)
@@ -462,7 +469,7 @@ def test_progress_brings_no_forgotten_job_back(book: JobBook, redis_client: "Red
     record = book.create(a_training())
     book.forget(record.id)
     assert not book.progress(Claim(record, record.fence), HALFWAY)
-    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS, ORDER}
 
 
 def test_progress_outlives_the_trainer_that_made_it(book: JobBook, redis_client: "Redis") -> None:
@@ -481,8 +488,8 @@ def test_a_forgotten_job_has_never_been(book: JobBook, redis_client: "Redis") ->
     book.forget(job_id)
     with pytest.raises(JobNotFoundError):
         book.get(job_id)
-    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
-    assert book.claim(job_id) is None
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS, ORDER}
+    assert book.pick() == NOTHING
 
 
 def test_a_claimed_job_is_not_forgotten(book: JobBook) -> None:
@@ -503,14 +510,14 @@ def test_a_job_that_was_tried_before_is_not_forgotten(book: JobBook) -> None:
 
 
 def test_of_two_that_claim_at_once_one_gets_the_job(book: JobBook, settings: ContractSettings) -> None:
-    jobs = [book.create(a_job()).id for _ in range(settings.queue_limit)]
+    jobs = [book.admit(a_job(), URGENT).record.id for _ in range(settings.queue_limit)]
     together = threading.Barrier(4)
 
     def claim_all(_: int) -> list[Claim]:
         claims = []
-        for job_id in jobs:
+        for _ in jobs:
             together.wait(30)
-            claims.append(book.claim(job_id))
+            claims.append(book.pick().claim)
         return [claim for claim in claims if claim]
 
     with ThreadPoolExecutor(4) as pool:
@@ -519,20 +526,19 @@ def test_of_two_that_claim_at_once_one_gets_the_job(book: JobBook, settings: Con
     assert {claim.fence for claim in won} == {1}
 
 
-def test_a_second_ticket_of_a_running_job_is_dropped(book: JobBook) -> None:
+def test_a_ticket_too_many_finds_no_job_that_runs(book: JobBook) -> None:
     first = claimed(book, book.create(a_job()).id)
-    assert book.claim(first.job_id) is None
+    assert book.pick() == NOTHING
     assert book.get(first.job_id) == first.record
     assert book.succeed(first, RESULT, QUICK)
 
 
-def test_a_ticket_of_an_ended_job_is_dropped(book: JobBook) -> None:
+def test_a_ticket_too_many_finds_no_job_that_has_ended(book: JobBook) -> None:
     succeeded = claimed(book, book.create(a_job()).id)
     book.succeed(succeeded, RESULT, QUICK)
     canceled = book.create(a_job()).id
     book.cancel(canceled)
-    for job_id in (succeeded.job_id, canceled, "no-such-job"):
-        assert book.claim(job_id) is None
+    assert book.pick() == NOTHING
     assert book.get(succeeded.job_id).attempt == 1
     assert book.get(canceled).attempt == 0
 
@@ -588,15 +594,6 @@ def test_the_job_of_a_silent_worker_waits_again(book: JobBook) -> None:
     assert second.record.attempt == 2
 
 
-def test_a_lost_job_can_be_claimed_before_it_is_reaped(book: JobBook, redis_client: "Redis") -> None:
-    lost = claimed(book, book.create(a_job()).id)
-    silence(redis_client, lost.job_id)
-    second = claimed(book, lost.job_id)
-    assert (second.fence, second.record.attempt) == (lost.fence + 1, 2)
-    assert book.depth() == QueueDepth(queued=0, running=1)
-    assert book.reap() == []
-
-
 def test_a_zombie_worker_cannot_commit(book: JobBook, redis_client: "Redis") -> None:
     zombie = claimed(book, book.create(a_job()).id)
     silence(redis_client, zombie.job_id)
@@ -617,6 +614,7 @@ def test_a_zombie_worker_cannot_commit(book: JobBook, redis_client: "Redis") -> 
 def test_a_zombie_cannot_commit_after_the_second_worker_has(book: JobBook, redis_client: "Redis") -> None:
     zombie = claimed(book, book.create(a_job()).id)
     silence(redis_client, zombie.job_id)
+    book.reap()
     second = claimed(book, zombie.job_id)
     book.fail(second, ImageLostError("gone"), QUICK)
     assert not book.succeed(zombie, RESULT, QUICK)
@@ -627,6 +625,7 @@ def test_a_zombie_cannot_commit_after_the_second_worker_has(book: JobBook, redis
 def test_a_zombies_beat_keeps_no_job_alive(book: JobBook, redis_client: "Redis") -> None:
     zombie = claimed(book, book.create(a_job()).id)
     silence(redis_client, zombie.job_id)
+    book.reap()
     claimed(book, zombie.job_id)
     silence(redis_client, zombie.job_id)
     assert not book.beat(zombie)
@@ -642,7 +641,7 @@ def test_a_worker_taken_for_lost_may_still_end_a_job_that_nobody_has_claimed(
     assert book.succeed(slow, RESULT, QUICK)
     assert book.get(slow.job_id).state is JobState.SUCCEEDED
     assert book.depth() == QueueDepth(queued=0, running=0)
-    assert book.claim(slow.job_id) is None
+    assert book.pick() == NOTHING
 
 
 def test_a_job_that_takes_its_workers_down_fails_when_it_is_reaped(
@@ -657,18 +656,17 @@ def test_a_job_that_takes_its_workers_down_fails_when_it_is_reaped(
     _assert_poisoned(book, last)
 
 
-def test_a_job_that_takes_its_workers_down_fails_when_it_is_claimed(
-    book: JobBook, redis_client: "Redis", settings: ContractSettings
-) -> None:
+def test_a_job_that_was_put_back_too_often_fails_when_its_turn_comes(book: JobBook, settings: ContractSettings) -> None:
     job_id = book.create(a_job()).id
     for _ in range(settings.attempts):
         last = claimed(book, job_id)
-        silence(redis_client, job_id)
-    assert book.claim(job_id) is None
-    _assert_poisoned(book, last)
+        assert book.release(last)
+    after = book.create(a_job("d" * 64)).id
+    assert claimed(book, after).record.attempt == 1
+    _assert_poisoned(book, last, running=1)
 
 
-def _assert_poisoned(book: JobBook, last: Claim) -> None:
+def _assert_poisoned(book: JobBook, last: Claim, running: int = 0) -> None:
     """Failed as poison, whole and for ever, whatever its last worker says."""
     record = book.get(last.job_id)
     assert record.state is JobState.FAILED
@@ -676,10 +674,10 @@ def _assert_poisoned(book: JobBook, last: Claim) -> None:
     assert record.error.code == "poison-job"
     assert record.finished_at is not None
     assert record.expires_at is not None
-    assert book.depth() == QueueDepth(queued=0, running=0)
+    assert book.depth() == QueueDepth(queued=0, running=running)
     assert not book.succeed(last, RESULT, QUICK)
     assert not book.fail(last, ImageLostError("gone"), QUICK)
-    assert book.claim(last.job_id) is None
+    assert book.pick() == NOTHING
     assert book.get(last.job_id) == record
 
 
@@ -704,9 +702,9 @@ def test_an_attempt_that_the_worker_broke_off_does_not_count(book: JobBook, sett
 
 def test_a_released_job_gets_its_ticket_at_the_next_round(book: JobBook) -> None:
     claim = claimed(book, book.create(a_job()).id)
-    assert book.waiting() == []
+    assert book.overdue() == 0
     book.release(claim)
-    assert book.waiting() == [claim.job_id]
+    assert book.overdue() == 1
 
 
 def test_a_worker_taken_for_lost_takes_its_job_back_with_a_beat(book: JobBook, redis_client: "Redis") -> None:
@@ -716,7 +714,7 @@ def test_a_worker_taken_for_lost_takes_its_job_back_with_a_beat(book: JobBook, r
     assert book.beat(claim)
     assert book.get(claim.job_id).state is JobState.RUNNING
     assert book.depth() == QueueDepth(queued=0, running=1)
-    assert book.claim(claim.job_id) is None
+    assert book.pick() == NOTHING
     assert book.succeed(claim, RESULT, QUICK)
 
 
@@ -726,7 +724,8 @@ def test_ids_without_a_job_leave_the_sets(book: JobBook, redis_client: "Redis") 
     silence(redis_client, running.job_id)
     redis_client.delete(f"atelier:job:{running.job_id}", f"atelier:job:{waiting}")
     assert book.reap() == []
-    book.resubmitted(waiting)
+    assert book.pick() == NOTHING
+    assert set(redis_client.scan_iter("atelier:order:*")) == set()
     assert book.depth() == QueueDepth(queued=0, running=0)
 
 
@@ -739,7 +738,7 @@ def test_a_waiting_job_is_canceled(book: JobBook) -> None:
     assert record.state is JobState.CANCELED
     assert record.finished_at is not None
     assert book.depth() == QueueDepth(queued=0, running=0)
-    assert book.claim(job_id) is None
+    assert book.pick() == NOTHING
 
 
 def test_the_worker_of_a_canceled_job_can_write_nothing(book: JobBook) -> None:
@@ -815,7 +814,7 @@ def test_a_canceled_job_expires_and_is_forgotten_later(hasty: JobBook) -> None:
 
 def _assert_expires(book: JobBook, job_id: str) -> None:
     until(lambda: _raises(JobExpiredError, book.get, job_id), what="the job to expire")
-    assert book.claim(job_id) is None
+    assert book.pick() == NOTHING
     with pytest.raises(JobExpiredError):
         book.cancel(job_id)
     until(lambda: _raises(JobNotFoundError, book.get, job_id), what="the job to be forgotten")
@@ -836,7 +835,6 @@ def test_a_zombie_cannot_bring_an_expired_job_back(hasty: JobBook, redis_client:
     assert not hasty.beat(claim)
     assert not hasty.succeed(claim, RESULT, QUICK)
     assert not hasty.release(claim)
-    hasty.resubmitted(claim.job_id)
     assert not redis_client.exists(f"atelier:job:{claim.job_id}", "atelier:queued:stylize", "atelier:running:stylize")
 
 
@@ -867,20 +865,11 @@ def test_another_reaper_takes_over_from_one_that_is_gone(book: JobBook, redis_cl
     assert not book.lead_reaping("first")
 
 
-def test_the_ticket_of_a_job_that_has_waited_for_long_must_be_there(book: JobBook, redis_client: "Redis") -> None:
-    old, new = book.create(a_job()).id, book.create(a_job()).id
-    assert book.waiting() == []
+def test_there_must_be_a_ticket_for_a_job_that_has_waited_for_long(book: JobBook, redis_client: "Redis") -> None:
+    old, _ = book.create(a_job()).id, book.create(a_job()).id
+    assert book.overdue() == 0
     redis_client.zincrby("atelier:queued:stylize", -TICKET_GRACE_SECONDS - 1, old)
-    assert book.waiting() == [old]
-    book.resubmitted(old)
-    assert book.waiting() == []
-    assert new in redis_client.zrange("atelier:queued:stylize", 0, -1)
-
-
-def test_a_job_is_not_put_among_the_waiting_by_a_late_note_of_its_ticket(book: JobBook) -> None:
-    claim = claimed(book, book.create(a_job()).id)
-    book.resubmitted(claim.job_id)
-    assert book.depth() == QueueDepth(queued=0, running=1)
+    assert book.overdue() == 1
 
 
 def test_pictures_are_in_use_until_their_jobs_end(book: JobBook) -> None:
@@ -941,7 +930,8 @@ EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
     lambda book, _: book.oldest_seconds(),
     lambda book, _: book.mean_seconds(),
     lambda book, _: book.counts("admitted"),
-    lambda book, claim: book.claim(claim.job_id),
+    lambda book, _: book.pick(),
+    lambda book, _: book.waiting(),
     lambda book, claim: book.beat(claim),
     lambda book, claim: book.progress(claim, HALFWAY),
     lambda book, claim: book.succeed(claim, RESULT, QUICK),
@@ -949,9 +939,9 @@ EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
     lambda book, claim: book.release(claim),
     lambda book, _: book.lead_reaping("me"),
     lambda book, _: book.reap(),
-    lambda book, _: book.waiting(),
+    lambda book, _: book.overdue(),
+    lambda book, _: book.missed("stylize", 1),
     lambda book, _: book.pictures_in_use(),
-    lambda book, claim: book.resubmitted(claim.job_id),
 ]
 
 
@@ -1000,7 +990,7 @@ def test_a_redis_out_of_memory_takes_no_job_and_keeps_those_it_has(
     with pytest.raises(QueueUnavailableError):
         book.create(a_job())
     with pytest.raises(QueueUnavailableError):
-        book.claim(known.id)
+        book.pick()
     assert book.get(known.id) == book.snapshot(known.id).record == known
     assert book.depth() == QueueDepth(queued=1, running=0)
 
@@ -1085,8 +1075,8 @@ def test_the_last_place_is_given_even_if_the_answer_is_lost(
 def test_jobs_outlive_a_redis_that_crashes(settings: ContractSettings, tmp_path: Path) -> None:
     with own_redis(tmp_path) as redis, connect(redis.url, patience_seconds=10) as client:
         book = JobBook(client, settings)
-        waiting = book.create(a_job())
         claim = claimed(book, book.create(a_job()).id)
+        waiting = book.create(a_job())
         redis.stop()
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(book.succeed, claim, RESULT, QUICK)
@@ -1119,5 +1109,5 @@ def test_attempts_are_counted_anew_when_progress_lasts(book: JobBook, settings: 
         assert book.progress(claim, progress)
         assert book.get(job_id).attempt == attempt
         assert book.release(claim)
-    assert book.claim(job_id) is None
+    assert book.pick("train") == NOTHING
     assert book.get(job_id).state is JobState.FAILED

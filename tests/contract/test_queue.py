@@ -1,4 +1,4 @@
-"""The queue: tickets that hold an id and nothing else, and come back when they are lost."""
+"""The queue: tickets that say that a job waits and nothing else, and are sent again when they are lost."""
 
 import base64
 import json
@@ -13,8 +13,8 @@ from redis import Redis
 
 from contract.admission import Idempotency, Terms
 from contract.errors import JobNotFoundError, QueueFullError, QueueUnavailableError, StyleExistsError
-from contract.jobbook import ANNOUNCEMENTS, COUNTS, TICKET_GRACE_SECONDS, JobBook, QueueDepth, connect
-from contract.jobs import JobRecord, JobState, StylizeJob, Timings, TrainJob
+from contract.jobbook import ANNOUNCEMENTS, COUNTS, TICKET_GRACE_SECONDS, JobBook, QueueDepth, connect, room_for
+from contract.jobs import JobRecord, JobState, Priority, StylizeJob, Timings, TrainJob
 from contract.queue import STYLIZE_QUEUE, STYLIZE_TASK, TRAIN_QUEUE, TRAIN_TASK, JobQueue, celery_app
 from contract.settings import ContractSettings
 from tests.conftest import free_port
@@ -37,9 +37,9 @@ def lost_app(settings: ContractSettings) -> Iterator[Celery]:
         yield app
 
 
-def _tickets(client: "Redis", queue: str = TICKETS) -> list[str]:
-    """The jobs whose tickets lie in the queue, the next one first."""
-    return [_arguments(message)["job"] for message in reversed(_messages(client, queue))]
+def _tickets(client: "Redis", queue: str = TICKETS) -> int:
+    """How many tickets lie in the queue."""
+    return len(_messages(client, queue))
 
 
 def _messages(client: "Redis", queue: str = TICKETS) -> list[str]:
@@ -60,9 +60,8 @@ def _age(client: "Redis", job_id: str) -> None:
             client.zincrby(waiting, -TICKET_GRACE_SECONDS - 1, job_id)
 
 
-def submit(app: Celery, book: JobBook, request: StylizeJob | TrainJob) -> JobRecord:
-    """Submitting asks Redis through the book and the app alone."""
-    return JobQueue(app, book, Redis()).submit(request)
+def submit(app: Celery, book: JobBook, client: "Redis", request: StylizeJob | TrainJob) -> JobRecord:
+    return JobQueue(app, book, client).submit(request)
 
 
 def reap(app: Celery, book: JobBook, client: "Redis") -> int:
@@ -73,65 +72,64 @@ def reap(app: Celery, book: JobBook, client: "Redis") -> int:
 
 
 def test_a_submitted_job_is_written_down_and_has_a_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    record = submit(app, book, a_job())
+    record = submit(app, book, redis_client, a_job())
     assert book.get(record.id) == record
     assert record.state is JobState.QUEUED
-    assert _tickets(redis_client) == [record.id]
+    assert _tickets(redis_client) == 1
 
 
-def test_a_ticket_holds_the_id_of_its_job_and_nothing_else(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    record = submit(app, book, a_job())
+def test_a_ticket_names_its_task_and_nothing_else(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    record = submit(app, book, redis_client, a_job())
     (raw,) = _messages(redis_client)
     ticket = json.loads(raw)
-    assert _arguments(raw) == {"job": record.id}
+    assert _arguments(raw) == {}
     assert ticket["content-type"] == "application/json"
-    assert (ticket["headers"]["task"], ticket["headers"]["id"]) == (STYLIZE_TASK, record.id)
-    assert a_job().content.sha256 not in raw + base64.b64decode(ticket["body"]).decode()
+    assert ticket["headers"]["task"] == STYLIZE_TASK
+    assert record.id not in raw + base64.b64decode(ticket["body"]).decode()
 
 
 def test_a_training_has_its_ticket_in_a_queue_of_its_own(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    stylizing, training = submit(app, book, a_job()), submit(app, book, a_training())
-    assert _tickets(redis_client) == [stylizing.id]
-    assert _tickets(redis_client, TRAIN_TICKETS) == [training.id]
+    submit(app, book, redis_client, a_job())
+    submit(app, book, redis_client, a_training())
+    assert _tickets(redis_client) == _tickets(redis_client, TRAIN_TICKETS) == 1
     (raw,) = _messages(redis_client, TRAIN_TICKETS)
-    assert (json.loads(raw)["headers"]["task"], json.loads(raw)["headers"]["id"]) == (TRAIN_TASK, training.id)
+    assert json.loads(raw)["headers"]["task"] == TRAIN_TASK
     with app.connection_for_read() as connection, connection.SimpleQueue(TRAIN_QUEUE) as queue:
         message = queue.get(timeout=10)
-        assert message.payload[1] == {"job": training.id}
+        assert message.payload[1] == {}
         message.ack()
 
 
 def test_a_style_that_is_being_trained_gets_no_second_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    first = submit(app, book, a_training("dusk"))
+    submit(app, book, redis_client, a_training("dusk"))
     with pytest.raises(StyleExistsError):
-        submit(app, book, a_training("dusk"))
-    assert _tickets(redis_client, TRAIN_TICKETS) == [first.id]
-
-
-def test_tickets_are_taken_in_the_order_in_which_they_came(app: Celery, book: JobBook) -> None:
-    submitted = [submit(app, book, a_job()).id for _ in range(3)]
-    with app.connection_for_read() as connection, connection.SimpleQueue(STYLIZE_QUEUE) as queue:
-        taken = []
-        for _ in submitted:
-            message = queue.get(timeout=10)
-            taken.append(message.payload[1]["job"])
-            message.ack()
-    assert taken == submitted
+        submit(app, book, redis_client, a_training("dusk"))
+    assert _tickets(redis_client, TRAIN_TICKETS) == 1
 
 
 def test_everything_in_redis_bears_our_name(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    submit(app, book, a_job())
+    submit(app, book, redis_client, a_job())
     assert [key for key in redis_client.scan_iter() if not key.startswith("atelier:")] == []
 
 
 def test_a_full_queue_takes_no_ticket(
     app: Celery, book: JobBook, redis_client: "Redis", settings: ContractSettings
 ) -> None:
-    for _ in range(settings.queue_limit):
-        submit(app, book, a_job())
+    room = room_for(Priority.NORMAL, settings.queue_limit)
+    for _ in range(room):
+        submit(app, book, redis_client, a_job())
     with pytest.raises(QueueFullError):
-        submit(app, book, a_job())
-    assert len(_tickets(redis_client)) == settings.queue_limit
+        submit(app, book, redis_client, a_job())
+    assert _tickets(redis_client) == room
+
+
+def test_those_who_cancel_what_they_have_sent_do_not_fill_the_queue_with_tickets(
+    app: Celery, book: JobBook, redis_client: "Redis"
+) -> None:
+    for _ in range(30):
+        book.cancel(submit(app, book, redis_client, a_job()).id)
+    submit(app, book, redis_client, a_job())
+    assert _tickets(redis_client) == 1
 
 
 def test_a_job_that_several_requests_are_given_has_one_ticket(
@@ -140,7 +138,7 @@ def test_a_job_that_several_requests_are_given_has_one_ticket(
     queue, terms = JobQueue(app, book, redis_client), Terms(Idempotency("key", "token", "payload"), True, True)
     admitted = [queue.admit(a_job(), each) for each in (terms, terms, Terms(None, True, True))]
     assert [admission.how for admission in admitted] == ["created", "replayed", "shared"]
-    assert _tickets(redis_client) == [admitted[0].record.id]
+    assert _tickets(redis_client) == 1
 
 
 def test_a_job_that_another_was_given_outlives_the_loss_of_its_ticket(
@@ -152,27 +150,27 @@ def test_a_job_that_another_was_given_outlives_the_loss_of_its_ticket(
     book.forget(job_id)
     _age(redis_client, job_id)
     assert JobQueue(app, book, redis_client).reap() == 1
-    assert _tickets(redis_client) == [job_id]
+    assert _tickets(redis_client) == 1
 
 
 def test_a_job_without_a_ticket_has_never_been(lost_app: Celery, book: JobBook, redis_client: "Redis") -> None:
     start = time.monotonic()
     with pytest.raises(QueueUnavailableError) as caught:
-        submit(lost_app, book, a_job())
+        submit(lost_app, book, redis_client, a_job())
     assert time.monotonic() - start < 5
     assert caught.value.retry_after_seconds
     assert "127.0.0.1" not in str(caught.value)
     assert book.depth() == QueueDepth(queued=0, running=0)
-    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS, "atelier:order"}
 
 
 def test_a_training_without_a_ticket_leaves_its_name_free(
     app: Celery, lost_app: Celery, book: JobBook, redis_client: "Redis"
 ) -> None:
     with pytest.raises(QueueUnavailableError):
-        submit(lost_app, book, a_training("dusk"))
-    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS}
-    submit(app, book, a_training("dusk"))
+        submit(lost_app, book, redis_client, a_training("dusk"))
+    assert set(redis_client.scan_iter()) == {ANNOUNCEMENTS, COUNTS, "atelier:order"}
+    submit(app, book, redis_client, a_training("dusk"))
 
 
 def test_a_broker_out_of_memory_takes_no_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
@@ -193,13 +191,13 @@ def test_the_queue_works_again_when_redis_is_back(settings: ContractSettings, tm
     with own_redis(tmp_path) as redis, connect(redis.url, patience_seconds=1) as client:
         book = JobBook(client, settings)
         with celery_app(settings.model_copy(update={"redis_url": redis.url})) as app:
-            first = submit(app, book, a_job()).id
+            submit(app, book, client, a_job())
             redis.stop()
             with pytest.raises(QueueUnavailableError):
-                submit(app, book, a_job())
+                submit(app, book, client, a_job())
             redis.start()
-            second = submit(app, book, a_job()).id
-            assert _tickets(client) == [first, second]
+            submit(app, book, client, a_job())
+            assert _tickets(client) == 2
             assert book.depth() == QueueDepth(queued=2, running=0)
 
 
@@ -208,57 +206,64 @@ def test_tickets_go_over_a_unix_socket(settings: ContractSettings, tmp_path: Pat
     unix = settings.model_copy(update={"redis_url": f"unix://{path}"})
     with own_redis(tmp_path, "--unixsocket", str(path)), connect(unix.redis_url, patience_seconds=2) as client:
         with celery_app(unix) as app:
-            record = submit(app, JobBook(client, unix), a_job())
-        assert _tickets(client) == [record.id]
+            submit(app, JobBook(client, unix), client, a_job())
+        assert _tickets(client) == 1
 
 
 # --- Reaping ---
 
 
 def test_nothing_is_reaped_while_all_is_well(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    waiting = submit(app, book, a_job()).id
+    submit(app, book, redis_client, a_job())
     claimed(book, book.create(a_job()).id)
     assert reap(app, book, redis_client) == 0
-    assert _tickets(redis_client) == [waiting]
+    assert _tickets(redis_client) == 1
 
 
 def test_a_lost_ticket_is_sent_again_once(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    job_id = submit(app, book, a_job()).id
+    job_id = submit(app, book, redis_client, a_job()).id
     redis_client.delete(TICKETS)
     assert reap(app, book, redis_client) == 0  # it may still be under way
     _age(redis_client, job_id)
     assert reap(app, book, redis_client) == 1
-    assert _tickets(redis_client) == [job_id]
     assert reap(app, book, redis_client) == 0
-    assert _tickets(redis_client) == [job_id]
-    redis_client.delete(TICKETS)
-    assert reap(app, book, redis_client) == 0  # the second one may be under way again
+    assert _tickets(redis_client) == 1
 
 
-def test_a_ticket_that_waits_in_the_queue_is_not_doubled(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    jobs = [submit(app, book, a_job()).id for _ in range(3)]
-    for job_id in jobs:
-        _age(redis_client, job_id)
-    assert reap(app, book, redis_client) == 0
-    assert _tickets(redis_client) == jobs
+def test_a_thousand_rounds_over_a_long_queue_add_no_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    for _ in range(5):
+        _age(redis_client, submit(app, book, redis_client, a_job()).id)
+    assert sum(reap(app, book, redis_client) for _ in range(1000)) == 0
+    assert _tickets(redis_client) == 5
+
+
+def test_tickets_that_workers_hold_without_a_job_are_made_up_for_once(
+    app: Celery, book: JobBook, redis_client: "Redis"
+) -> None:
+    """Threads that wait for a suspect to be done alone have taken tickets, and picked nothing yet."""
+    for _ in range(5):
+        _age(redis_client, submit(app, book, redis_client, a_job()).id)
+    redis_client.ltrim(TICKETS, 0, 1)
+    assert [reap(app, book, redis_client) for _ in range(100)] == [3] + 99 * [0]
+    assert _tickets(redis_client) == 5
 
 
 def test_only_the_ticket_that_is_missing_is_sent_again(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    first = submit(app, book, a_job()).id
+    first = submit(app, book, redis_client, a_job()).id
     lost = book.create(a_job()).id
     for job_id in (first, lost):
         _age(redis_client, job_id)
     assert reap(app, book, redis_client) == 1
-    assert _tickets(redis_client) == [first, lost]
+    assert _tickets(redis_client) == 2
 
 
 def test_the_job_of_a_lost_worker_gets_a_new_ticket(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    job_id = submit(app, book, a_job()).id
+    job_id = submit(app, book, redis_client, a_job()).id
     redis_client.delete(TICKETS)
     claimed(book, job_id)
     silence(redis_client, job_id)
     assert reap(app, book, redis_client) == 1
-    assert _tickets(redis_client) == [job_id]
+    assert _tickets(redis_client) == 1
     assert reap(app, book, redis_client) == 0
 
 
@@ -266,7 +271,7 @@ def test_lost_jobs_of_every_kind_get_a_new_ticket_in_their_own_queue(
     app: Celery, book: JobBook, redis_client: "Redis"
 ) -> None:
     stylizing, training, ticketless = (
-        submit(app, book, request).id for request in (a_job(), a_training("dusk"), a_training("dawn"))
+        submit(app, book, redis_client, request).id for request in (a_job(), a_training("dusk"), a_training("dawn"))
     )
     redis_client.delete(TICKETS, TRAIN_TICKETS)
     for job_id in (stylizing, training):
@@ -274,10 +279,7 @@ def test_lost_jobs_of_every_kind_get_a_new_ticket_in_their_own_queue(
         silence(redis_client, job_id)
     _age(redis_client, ticketless)
     assert reap(app, book, redis_client) == 3
-    assert _tickets(redis_client) == [stylizing]
-    assert _tickets(redis_client, TRAIN_TICKETS) == [training, ticketless]
-    for job_id in (stylizing, training, ticketless):
-        _age(redis_client, job_id)
+    assert (_tickets(redis_client), _tickets(redis_client, TRAIN_TICKETS)) == (1, 2)
     assert reap(app, book, redis_client) == 0
 
 
@@ -285,34 +287,32 @@ def test_a_poisoned_job_gets_no_ticket(
     app: Celery, book: JobBook, redis_client: "Redis", settings: ContractSettings
 ) -> None:
     job_id = book.create(a_job()).id
-    for _ in range(settings.attempts):
+    for attempt in range(settings.attempts):
         claimed(book, job_id)
         silence(redis_client, job_id)
-    assert reap(app, book, redis_client) == 0
-    assert _tickets(redis_client) == []
+        assert reap(app, book, redis_client) == int(attempt + 1 < settings.attempts)
+    assert _tickets(redis_client) == 1
     assert book.get(job_id).state is JobState.FAILED
 
 
-def test_a_released_job_gets_a_new_ticket_after_the_grace(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    claim = claimed(book, book.create(a_job()).id)
-    book.release(claim)
-    _age(redis_client, claim.job_id)
+def test_a_released_job_gets_a_new_ticket_at_the_next_round(app: Celery, book: JobBook, redis_client: "Redis") -> None:
+    book.release(claimed(book, book.create(a_job()).id))
     assert reap(app, book, redis_client) == 1
-    assert _tickets(redis_client) == [claim.job_id]
+    assert _tickets(redis_client) == 1
 
 
 def test_a_ticket_too_many_does_no_harm(app: Celery, book: JobBook, redis_client: "Redis") -> None:
-    """A worker has taken the ticket and not yet claimed the job: to the reaper it looks lost."""
-    job_id = submit(app, book, a_job()).id
+    """A worker has taken the ticket and not yet picked a job: to the reaper it looks lost."""
+    job_id = submit(app, book, redis_client, a_job()).id
     with app.connection_for_read() as connection, connection.SimpleQueue(STYLIZE_QUEUE) as queue:
         taken = queue.get(timeout=10)
         _age(redis_client, job_id)
         assert reap(app, book, redis_client) == 1
-        claim = claimed(book, job_id)
+        claim = book.pick().claim
+        assert claim is not None
         taken.ack()
         again = queue.get(timeout=10)
-        assert again.payload[1] == {"job": job_id}
-        assert book.claim(job_id) is None
+        assert book.pick().claim is None
         again.ack()
     assert book.succeed(claim, RESULT, Timings())
     assert book.get(job_id).attempt == 1
@@ -327,9 +327,8 @@ def test_a_reaper_that_cannot_send_tickets_tries_again(
     with pytest.raises(QueueUnavailableError):
         reap(lost_app, book, redis_client)
     assert book.get(job_id).state is JobState.QUEUED
-    _age(redis_client, job_id)
     assert reap(app, book, redis_client) == 1
-    assert _tickets(redis_client) == [job_id]
+    assert _tickets(redis_client) == 1
 
 
 # --- Settings ---

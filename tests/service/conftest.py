@@ -33,7 +33,7 @@ from generator.checkpoint import CONTENT_ROW, trunk_of, vector_of
 from service.app import Server, configuration, create_app
 from service.gateway import UploadRoom
 from service.settings import ServiceSettings
-from tests.conftest import Stack, free_port, publish_tiny, tiny_bank, until
+from tests.conftest import Stack, claim_of, free_port, publish_tiny, tiny_bank, until
 from tests.pictures import encoded
 
 Field = tuple[str, tuple[str | None, bytes] | tuple[str | None, str]]
@@ -263,7 +263,7 @@ def accepted(gateway: LoneGateway, **headers: str) -> str:
 
 
 def claimed(gateway: LoneGateway, job_id: str) -> Claim:
-    claim = gateway.book.claim(job_id)
+    claim = claim_of(gateway.book, job_id)
     assert claim is not None
     return claim
 

@@ -3,7 +3,7 @@
 import pytest
 from redis import Redis
 
-from contract.jobbook import TICKET_GRACE_SECONDS, QueueDepth
+from contract.jobbook import QueueDepth
 from service.capacity import estimated_wait
 from service.settings import ServiceSettings
 from tests.service.conftest import (
@@ -52,14 +52,13 @@ def test_what_waits_and_runs_is_counted_by_kind(gateway: LoneGateway) -> None:
     assert 0 <= pictures["oldest_seconds"] < 30
 
 
-def test_the_oldest_is_the_one_that_was_sent_first_even_if_its_ticket_was_sent_again(
+def test_the_oldest_is_the_one_that_was_sent_first_even_if_it_was_put_back(
     gateway: LoneGateway, redis_client: "Redis"
 ) -> None:
     first, _ = accepted(gateway), accepted(gateway)
     created = float(redis_client.hget(f"atelier:job:{first}", "created_at") or 0)
     redis_client.hset(f"atelier:job:{first}", "created_at", str(created - 100))
-    redis_client.zincrby("atelier:queued:stylize", -TICKET_GRACE_SECONDS, first)
-    gateway.book.resubmitted(first)
+    gateway.book.release(claimed(gateway, first))
     assert 100 <= gateway.client.get("/capacity").json()["stylize"]["oldest_seconds"] < 130
 
 

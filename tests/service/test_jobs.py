@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from contract.errors import BrokenImageError, JobTimeoutError
-from tests.conftest import free_port, until
+from tests.conftest import claim_of, free_port, until
 from tests.service.conftest import (
     ALONE,
     ASYNC,
@@ -174,7 +174,7 @@ def test_a_job_that_waits_can_be_canceled_and_again(gateway: LoneGateway) -> Non
         response = gateway.client.delete(f"/jobs/{job_id}")
         assert response.status_code == 200
         assert response.json()["state"] == "canceled"
-    assert gateway.book.claim(job_id) is None
+    assert claim_of(gateway.book, job_id) is None
     response = gateway.client.get(f"/jobs/{job_id}/result")
     assert response.status_code == 409
     assert code(response) == "job-canceled"

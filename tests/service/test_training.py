@@ -14,7 +14,7 @@ from contract.errors import TrainingDataError, TrainingDivergedError
 from contract.jobbook import Claim
 from contract.jobs import Progress, Stage, Timings, TrainJob, TrainResult
 from contract.styles import StyleSource, StyleStatus
-from tests.conftest import free_port
+from tests.conftest import claim_of, free_port
 from tests.service.conftest import (
     ASYNC,
     Field,
@@ -264,7 +264,7 @@ def test_a_name_is_trained_by_one_job_at_a_time(gateway: LoneGateway) -> None:
             assert response.status_code == 409
             assert code(response) == "style-exists"
             assert "being trained" in response.json()["detail"]
-        gateway.book.claim(job_id)
+        claim_of(gateway.book, job_id)
     gateway.client.delete(f"/jobs/{job_id}")
     training(gateway)
 

@@ -146,7 +146,7 @@ def test_a_job_whose_trainer_is_killed_is_finished_by_the_next(service: Service,
     until(lambda: service.queue.reap() == 1, 30, "the job to be taken for lost")
 
     with ThreadPoolExecutor(1) as pool, capture_logs() as logs:
-        pool.submit(Trainer(service.settings).work, job_id).result(100)
+        pool.submit(Trainer(service.settings).work).result(100)
     record = service.book.get(job_id)
     assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1), "what the first attempt came to has lasted"
     assert [entry["iteration"] for entry in logs if entry["event"] == "training goes on"] == [state["iteration"]]

@@ -6,7 +6,7 @@ from contract.images import ImageRef
 from contract.jobbook import Claim, JobBook, connect
 from contract.jobs import JobState, TrainJob
 from contract.settings import ContractSettings
-from tests.conftest import until
+from tests.conftest import claim_of, until
 from trainer.keeping import EXIT_STUCK, Keeping
 
 JOB = TrainJob(name="mine", images=(ImageRef(sha256="0" * 64, bytes=1),))
@@ -19,7 +19,7 @@ def book(settings: ContractSettings, redis_client: object) -> JobBook:
 
 @pytest.fixture
 def claim(book: JobBook) -> Claim:
-    claim = book.claim(book.create(JOB).id)
+    claim = claim_of(book, book.create(JOB).id)
     assert claim is not None
     return claim
 
@@ -48,7 +48,7 @@ def test_a_job_that_is_canceled_is_lost(book: JobBook, claim: Claim, settings: C
 
 def test_a_job_that_another_trainer_has_is_lost(book: JobBook, claim: Claim, settings: ContractSettings) -> None:
     assert book.release(claim)
-    assert book.claim(claim.job_id) is not None
+    assert claim_of(book, claim.job_id) is not None
     with Keeping(book, claim, settings.heartbeat_seconds) as keeping:
         until(lambda: keeping.is_lost, what="the other claim to be heard of")
 

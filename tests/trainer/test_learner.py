@@ -15,7 +15,7 @@ from contract.jobbook import Claim
 from contract.jobs import JobRecord, JobState, Stage, TrainJob
 from contract.styles import StyleCard, StylePicture, StyleSource, StyleStatus
 from generator.checkpoint import Checkpoint, content_row
-from tests.conftest import tiny_bank, until
+from tests.conftest import claim_of, tiny_bank, until
 from tests.pictures import decoded, encoded
 from tests.trainer.conftest import able, patches, pictures
 from tests.trainer.service import LONG, Service, base_bank, easy_painting, gone, hard_painting, result_of
@@ -26,7 +26,7 @@ from trainer.reporter import Reporter
 from trainer.settings import TrainerSettings
 from trainer.sheets import jpeg, wide_sheet
 
-Work = Callable[[Trainer, str], "Future[None]"]
+Work = Callable[[Trainer], "Future[None]"]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def service(trainer_settings: TrainerSettings, redis_client: object) -> Service:
 def work() -> Iterator[Work]:
     """Works on a job in a thread of its own, as Celery does: a training lowers the priority of its thread for good."""
     with ThreadPoolExecutor(2) as pool:
-        yield lambda trainer, job_id: pool.submit(trainer.work, job_id)
+        yield lambda trainer: pool.submit(trainer.work)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def learnt(service: Service, work: Work) -> Callable[..., JobRecord]:
 
     def learn(name: str = "mine", picture: bytes | None = None, **options: Any) -> JobRecord:
         job_id = service.create(name, picture, **options)
-        work(Trainer(service.settings), job_id).result(100)
+        work(Trainer(service.settings)).result(100)
         return service.book.get(job_id)
 
     return learn
@@ -89,8 +89,8 @@ def school(tmp_path_factory: pytest.TempPathFactory, redis_url: str, vgg: Path, 
     }
     trainer = Trainer(service.settings)
     with ThreadPoolExecutor(1) as pool:
-        for job_id in jobs.values():
-            pool.submit(trainer.work, job_id).result(100)
+        for _ in jobs:
+            pool.submit(trainer.work).result(100)
     return School(service, **{name: service.book.get(job_id) for name, job_id in jobs.items()})
 
 
@@ -192,7 +192,7 @@ def test_a_new_version_is_learnt_beside_the_old_one(service: Service, learnt: Ca
 def begun(service: Service, work: Work) -> str:
     """What a quick job starts from."""
     job_id = service.create("begun", iterations=1)
-    work(Trainer(service.settings), job_id).result(100)
+    work(Trainer(service.settings)).result(100)
     card = service.styles.get(str(result_of(service.book.get(job_id)).style))
     assert card.training is not None
     base = service.styles.get(card.training.start)
@@ -229,7 +229,7 @@ def test_without_any_style_there_is_nothing_to_begin_with(
 ) -> None:
     service = Service(trainer_settings)
     job_id = service.create()
-    work(Trainer(service.settings), job_id).result(100)
+    work(Trainer(service.settings)).result(100)
     code, detail = failure(service.book.get(job_id))
     assert code == "training-data-missing"
     assert "import a bank first" in detail
@@ -240,7 +240,7 @@ def test_without_any_style_there_is_nothing_to_begin_with(
 
 def test_a_job_tells_how_far_it_is_and_shows_what_it_has_come_to(service: Service, work: Work) -> None:
     trainer, job_id = Trainer(service.settings), service.create(iterations=LONG)
-    learning = work(trainer, job_id)
+    learning = work(trainer)
     stages: set[Stage] = set()
 
     def is_far() -> bool:
@@ -270,7 +270,7 @@ def test_a_job_tells_how_far_it_is_and_shows_what_it_has_come_to(service: Servic
 def test_a_job_that_is_canceled_stops_between_iterations_and_leaves_nothing(service: Service, work: Work) -> None:
     service = service.other(checkpoint_seconds=0.01)
     job_id = service.create(iterations=LONG)
-    learning = work(Trainer(service.settings), job_id)
+    learning = work(Trainer(service.settings))
     until(lambda: service.iteration(job_id) >= 3, 60, "some iterations")
     assert service.leftovers() != []
     service.book.cancel(job_id)
@@ -283,7 +283,7 @@ def test_a_job_that_is_canceled_stops_between_iterations_and_leaves_nothing(serv
 def test_a_trainer_that_lost_its_job_to_another_writes_nothing_more(service: Service, work: Work) -> None:
     """It would go back to where it was the work of the one that has it now."""
     job_id = service.create(iterations=LONG)
-    learning = work(Trainer(service.settings), job_id)
+    learning = work(Trainer(service.settings))
     until(lambda: service.iteration(job_id) >= 3, 60, "some iterations")
     record = service.book.get(job_id)
     assert service.book.release(Claim(record, record.fence))
@@ -299,7 +299,7 @@ def test_a_training_that_stops_is_gone_on_with_and_ends_where_it_would_have_ende
 ) -> None:
     job_id = service.create(iterations=30)
     first = Trainer(service.settings)
-    learning = work(first, job_id)
+    learning = work(first)
     until(lambda: service.iteration(job_id) >= 2, 60, "some iterations")
     first.stop()
     learning.result(30)
@@ -308,7 +308,7 @@ def test_a_training_that_stops_is_gone_on_with_and_ends_where_it_would_have_ende
     assert state is not None
     assert 2 <= state["iteration"] < 30
 
-    work(Trainer(service.settings), job_id).result(100)
+    work(Trainer(service.settings)).result(100)
     card = service.styles.get(str(result_of(service.book.get(job_id)).style))
     assert card.training is not None
     assert card.training.iterations == 30
@@ -316,14 +316,14 @@ def test_a_training_that_stops_is_gone_on_with_and_ends_where_it_would_have_ende
 
     elsewhere = service.other(data=tmp_path / "elsewhere")
     elsewhere.publish("base", base_bank())
-    whole = elsewhere.create("whole", iterations=30)
-    work(Trainer(elsewhere.settings), whole).result(100)
+    elsewhere.create("whole", iterations=30)
+    work(Trainer(elsewhere.settings)).result(100)
     assert torch.equal(elsewhere.vector("whole"), service.vector("mine"))
 
 
 def test_a_trainer_that_dies_between_publishing_and_saying_so_publishes_once(service: Service, work: Work) -> None:
     job_id = service.create()
-    claim = service.book.claim(job_id)
+    claim = claim_of(service.book, job_id)
     assert claim is not None
     learner = Learner(service.settings, service.storage, service.images, service.styles, torch.device("cpu"))
     reporter = Reporter(service.book, service.images, claim, 1000)
@@ -331,7 +331,7 @@ def test_a_trainer_that_dies_between_publishing_and_saying_so_publishes_once(ser
     assert isinstance(job, TrainJob)
     published = learner.learn(job_id, job, reporter, lambda: False)
     assert service.book.release(claim)
-    work(Trainer(service.settings), job_id).result(100)
+    work(Trainer(service.settings)).result(100)
     assert result_of(service.book.get(job_id)).style == published.style
     assert service.styles.versions("mine") == [1]
 
@@ -340,19 +340,19 @@ def test_a_state_of_another_base_is_not_gone_on_with(service: Service, work: Wor
     job_id = service.create(iterations=4)
     stopped = Trainer(service.settings)
     stopped.stop()
-    work(stopped, job_id).result(100)
+    work(stopped).result(100)
     assert service.saved(job_id) is not None
     theirs = service.publish("theirs", tiny_bank("theirs", seed=4), StyleSource.IMPORTED)
-    work(Trainer(service.settings.model_copy(update={"base_style": "theirs"})), job_id).result(100)
+    work(Trainer(service.settings.model_copy(update={"base_style": "theirs"}))).result(100)
     card = service.styles.get(str(result_of(service.book.get(job_id)).style))
     assert card.trunk == theirs.trunk
 
 
-def test_a_second_ticket_of_a_job_that_is_over_does_nothing(service: Service, work: Work) -> None:
+def test_a_ticket_too_many_does_nothing(service: Service, work: Work) -> None:
     trainer, job_id = Trainer(service.settings), service.create()
-    work(trainer, job_id).result(100)
+    work(trainer).result(100)
     record = service.book.get(job_id)
-    work(trainer, job_id).result(100)
+    work(trainer).result(100)
     assert service.book.get(job_id) == record
     assert service.styles.versions("mine") == [1]
 
@@ -397,7 +397,7 @@ def test_data_that_is_missing_and_may_not_be_fetched_fails_the_job_at_once(
 ) -> None:
     service = service.other(**{missing: None})
     job_id = service.create()
-    work(Trainer(service.settings), job_id).result(100)
+    work(Trainer(service.settings)).result(100)
     record = service.book.get(job_id)
     code, detail = failure(record)
     assert (code, record.attempt) == ("training-data-missing", 1)
@@ -411,7 +411,7 @@ def test_a_folder_without_photographs_fails_the_job_and_its_path_is_not_told(
     (tmp_path / "nothing").mkdir()
     service = service.other(content=tmp_path / "nothing")
     job_id = service.create()
-    work(Trainer(service.settings), job_id).result(100)
+    work(Trainer(service.settings)).result(100)
     code, detail = failure(service.book.get(job_id))
     assert code == "training-data-missing"
     assert str(tmp_path) not in detail
@@ -425,8 +425,8 @@ def test_a_job_may_name_a_folder_of_photographs(service: Service, work: Work, tm
     service = service.other(content=tmp_path / "all")
     trainer = Trainer(service.settings)
     jobs = {name: service.create(name, content=name) for name in ("cats", "mice")}
-    for job_id in jobs.values():
-        work(trainer, job_id).result(100)
+    for _ in jobs:
+        work(trainer).result(100)
     assert service.book.get(jobs["cats"]).state is JobState.SUCCEEDED
     code, detail = failure(service.book.get(jobs["mice"]))
     assert code == "training-data-missing"
@@ -440,7 +440,7 @@ def test_weights_that_are_broken_fail_the_job_and_their_path_is_not_told(
     broken.write_bytes(b"not weights")
     service = service.other(vgg=broken)
     job_id = service.create()
-    work(Trainer(service.settings), job_id).result(100)
+    work(Trainer(service.settings)).result(100)
     code, detail = failure(service.book.get(job_id))
     assert code == "bad-checkpoint"
     assert detail.startswith("broken.pth does not hold the VGG-19 weights")
@@ -474,7 +474,7 @@ def failing(service: Service, error: BaseException) -> Trainer:
 def test_what_goes_wrong_ends_the_job_with_its_code(service: Service, work: Work, error: Exception, code: str) -> None:
     job_id = service.create()
     obstore.put(service.storage, f"{TRAININGS}{job_id}/state.pt", b"state")
-    work(failing(service, error), job_id).result(100)
+    work(failing(service, error)).result(100)
     assert failure(service.book.get(job_id))[0] == code
     assert service.leftovers() == []
 
@@ -484,7 +484,7 @@ def test_a_store_out_of_reach_is_waited_for_and_costs_no_attempt(service: Servic
     job_id = service.create()
     obstore.put(service.storage, f"{TRAININGS}{job_id}/state.pt", b"state")
     for _ in range(service.settings.attempts + 1):
-        work(trainer, job_id).result(100)
+        work(trainer).result(100)
         record = service.book.get(job_id)
         assert (record.state, record.attempt) == (JobState.QUEUED, 0)
         assert service.leftovers() == [f"{job_id}/state.pt"], "another attempt goes on with it"

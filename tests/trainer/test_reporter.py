@@ -13,7 +13,7 @@ from contract.jobbook import Claim, JobBook, connect, events_key
 from contract.jobs import Progress, Stage, TrainJob
 from contract.settings import ContractSettings
 from contract.storage import open_storage
-from tests.conftest import until
+from tests.conftest import claim_of, until
 from trainer.reporter import LAST_STEPS, REPORT_SECONDS, STAGE_BEGINS, Reporter
 
 JOB = TrainJob(name="mine", images=(ImageRef(sha256="0" * 64, bytes=1),))
@@ -27,7 +27,7 @@ def book(settings: ContractSettings, redis_client: object) -> JobBook:
 
 @pytest.fixture
 def claim(book: JobBook) -> Claim:
-    claim = book.claim(book.create(JOB).id)
+    claim = claim_of(book, book.create(JOB).id)
     assert claim is not None
     return claim
 
@@ -165,7 +165,7 @@ def test_a_second_attempt_goes_on_with_what_the_first_one_told(book: JobBook, im
     first = Reporter(book, images, claim, LONG)
     first.preview(lambda: [b"one"])
     assert book.release(claim)
-    again = book.claim(claim.job_id)
+    again = claim_of(book, claim.job_id)
     assert again is not None
     Reporter(book, images, again, LONG).stage(Stage.PREPARING)
     assert len(told(book, claim).previews) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from contract.errors import ImageTooLargeError, StoreUnavailableError
 from contract.images import ImageRef, ImageStore, MediaType
-from contract.jobs import JobRecord, JobState, StyleShare, StylizeJob, StylizeResult, TrainJob
+from contract.jobs import JobRecord, JobState, StyleShare, StylizeJob, StylizeResult
 from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import StyleDescription, StyleRef, StyleSource, StyleStore
@@ -61,7 +61,7 @@ def failing(worker: Worker, error: BaseException) -> None:
 
 
 def ended(worker: Worker, job_id: str) -> JobRecord:
-    worker.work(job_id)
+    worker.work()
     return worker.book.get(job_id)
 
 
@@ -73,7 +73,7 @@ def test_a_ticket_becomes_a_picture(worker: Worker, images: ImageStore) -> None:
     assert all(seconds is not None and seconds >= 0 for seconds in record.timings.model_dump().values())
 
 
-def test_a_second_ticket_of_the_same_job_does_nothing(worker: Worker, images: ImageStore) -> None:
+def test_a_ticket_too_many_does_nothing(worker: Worker, images: ImageStore) -> None:
     record = ended(worker, posted(worker, images))
     assert ended(worker, record.id) == record
 
@@ -119,17 +119,9 @@ def test_a_strength_that_the_style_does_not_have_is_said(worker: Worker, images:
     assert (error.code, "strength" in error.detail) == ("styles-do-not-blend", True)
 
 
-def test_a_training_that_comes_to_a_worker_fails_and_stops_nobody(worker: Worker, images: ImageStore) -> None:
-    training = TrainJob(name="dusk", images=(images.put(encoded(photograph(40, 30))),))
-    error = ended(worker, worker.book.create(training).id).error
-    assert error is not None
-    assert error.code == "internal-error"
-    assert ended(worker, posted(worker, images)).state is JobState.SUCCEEDED
-
-
 def test_a_job_that_lost_its_worker_is_worked_on_alone(worker: Worker, images: ImageStore) -> None:
     suspect = posted(worker, images)
-    claim = worker.book.claim(suspect)
+    claim = worker.book.pick().claim
     assert claim is not None
     assert worker.book.release(claim)
     neighbour = posted(worker, images)
@@ -142,9 +134,10 @@ def test_a_job_that_lost_its_worker_is_worked_on_alone(worker: Worker, images: I
 
     worker.stylizer = Failing(act)  # type: ignore[assignment]
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(worker.work, suspect)
+        first = pool.submit(worker.work)
         assert begun.wait(10)
-        second = pool.submit(worker.work, neighbour)
+        assert worker.book.get(suspect).attempt == 2
+        second = pool.submit(worker.work)
         until(lambda: second.running())
         assert worker.book.get(neighbour).state is JobState.QUEUED
         finish.set()
@@ -153,13 +146,30 @@ def test_a_job_that_lost_its_worker_is_worked_on_alone(worker: Worker, images: I
     assert worker.book.get(neighbour).state is JobState.FAILED
 
 
-def test_a_second_ticket_of_a_job_that_somebody_has_does_not_wait_to_be_alone(
+def test_a_job_that_lost_its_worker_counts_no_attempt_while_it_waits_to_be_alone(
     worker: Worker, images: ImageStore
 ) -> None:
+    """Else the worker's next death, by another job, would be counted against it."""
+    suspect = posted(worker, images)
+    claim = worker.book.pick().claim
+    assert claim is not None
+    assert worker.book.release(claim)
+    with ThreadPoolExecutor(1) as pool:
+        with worker.isolation.shared():
+            waiting = pool.submit(worker.work)
+            until(lambda: worker.isolation.waiting_alone == 1, what="the turn of the suspect")
+            record = worker.book.get(suspect)
+            assert (record.state, record.attempt) == (JobState.QUEUED, 1)
+        waiting.result(30)
+    record = worker.book.get(suspect)
+    assert (record.state, record.attempt) == (JobState.SUCCEEDED, 2)
+
+
+def test_a_ticket_that_finds_nothing_does_not_wait_to_be_alone(worker: Worker, images: ImageStore) -> None:
     running = posted(worker, images)
-    assert worker.book.claim(running) is not None
+    assert worker.book.pick().claim is not None
     with ThreadPoolExecutor(1) as pool, worker.isolation.shared():
-        pool.submit(worker.work, running).result(10)
+        pool.submit(worker.work).result(10)
     assert worker.book.get(running).attempt == 1
 
 

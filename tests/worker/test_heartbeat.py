@@ -13,7 +13,7 @@ from contract.jobs import JobState, Stage, StyleShare, StylizeJob
 from contract.presence import Presence
 from contract.settings import ContractSettings
 from contract.styles import StyleRef
-from tests.conftest import until
+from tests.conftest import claim_of, until
 from worker.heartbeat import EXIT_STUCK, Heartbeat
 
 
@@ -54,7 +54,7 @@ def claimed(book: JobBook) -> Claim:
     content = ImageRef(sha256="0" * 64, bytes=1)
     styles = (StyleShare(style=StyleRef(name="tiny", version=1)),)
     record = book.create(StylizeJob(content=content, styles=styles, media_type=MediaType.PNG, quality=90))
-    claim = book.claim(record.id)
+    claim = claim_of(book, record.id)
     assert claim is not None
     return claim
 
@@ -109,7 +109,7 @@ def test_work_on_a_job_that_another_worker_has_taken_is_no_longer_wanted(
 ) -> None:
     claim = claimed(book)
     book.release(claim)
-    assert book.claim(claim.job_id) is not None
+    assert claim_of(book, claim.job_id) is not None
     with beating(book, presence, settings) as heartbeat, heartbeat.keep(claim) as keeping:
         until(lambda: not keeping.holds(), 10, "the worker to hear of it")
     assert state(book, claim) is JobState.RUNNING

@@ -1,0 +1,238 @@
+"""The order in which jobs are picked: classes of priority, clients that take turns, and a share for everybody."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from redis import Redis
+
+from contract.admission import Terms
+from contract.errors import QueueFullError
+from contract.jobbook import KINDS, Claim, JobBook, JobKind, room_for
+from contract.jobs import JobState, Priority, Timings
+from contract.settings import ContractSettings
+from contract.transitions import SHARE
+from tests.contract.conftest import RESULT, a_job, a_training, claimed, silence
+
+INTERACTIVE, NORMAL, BATCH = Priority
+URGENT = Terms(priority=INTERACTIVE)
+
+
+@pytest.fixture
+def book(redis_client: "Redis", settings: ContractSettings) -> JobBook:
+    """A book with room for many."""
+    return JobBook(redis_client, settings.model_copy(update={"queue_limit": 1000}))
+
+
+def put(book: JobBook, count: int, client: str = "", priority: Priority = NORMAL) -> list[str]:
+    return [book.admit(a_job(), Terms(client=client, priority=priority)).record.id for _ in range(count)]
+
+
+def picked(book: JobBook, kind: JobKind = "stylize") -> Iterator[Claim]:
+    """All that waits, in the order in which it is picked."""
+    while claim := book.pick(kind).claim:
+        yield claim
+
+
+def clients(book: JobBook) -> str:
+    """Whose jobs are picked, in order."""
+    return "".join(claim.record.client for claim in picked(book))
+
+
+def test_of_one_client_the_oldest_is_first(book: JobBook) -> None:
+    jobs = put(book, 20)
+    assert [claim.job_id for claim in picked(book)] == jobs
+
+
+def test_clients_take_turns_however_much_they_have_sent(book: JobBook) -> None:
+    for client, count in (("a", 100), ("b", 10), ("c", 1)):
+        put(book, count, client)
+    assert clients(book) == "abc" + 9 * "ab" + 90 * "a"
+
+
+def test_a_client_that_comes_later_has_its_turn_after_those_that_wait(book: JobBook) -> None:
+    put(book, 5, "a")
+    put(book, 5, "b")
+    first = [book.pick().claim for _ in range(3)]
+    assert [claim.record.client for claim in first if claim] == ["a", "b", "a"]
+    put(book, 2, "c")
+    assert clients(book) == "bacbacbab"
+
+
+def test_a_client_gains_nothing_by_sending_one_after_the_other(book: JobBook) -> None:
+    put(book, 5, "a")
+    order = ""
+    for _ in range(6):
+        put(book, 1, "b")
+        claim = book.pick().claim
+        assert claim is not None
+        order += claim.record.client
+    assert order == "ababab"
+
+
+def test_what_is_more_urgent_is_first(book: JobBook) -> None:
+    jobs = {priority: put(book, 2, priority=priority) for priority in (BATCH, NORMAL, INTERACTIVE)}
+    assert [claim.job_id for claim in picked(book)] == jobs[INTERACTIVE] + jobs[NORMAL] + jobs[BATCH]
+
+
+def test_every_class_is_given_its_share_however_many_more_urgent_jobs_wait(book: JobBook) -> None:
+    for priority in Priority:
+        put(book, 200, priority=priority)
+    order = [book.pick().claim for _ in range(8 * SHARE + 1)]
+    found = [claim.record.priority for claim in order if claim]
+    assert Counter(found) == {INTERACTIVE: 6 * SHARE + 1, NORMAL: SHARE, BATCH: SHARE}
+    for lower in (NORMAL, BATCH):
+        turns = [number for number, priority in enumerate(found) if priority is lower]
+        assert max(after - before for before, after in pairwise(turns)) <= SHARE
+        assert turns[0] <= SHARE
+
+
+def test_a_class_that_did_not_wait_is_owed_nothing(book: JobBook) -> None:
+    put(book, 50, priority=INTERACTIVE)
+    for _ in range(20):
+        book.pick()
+    put(book, 1, priority=BATCH)
+    order = [book.pick().claim for _ in range(SHARE)]
+    assert [claim.record.priority for claim in order if claim] == (SHARE - 1) * [INTERACTIVE] + [BATCH]
+
+
+def test_turns_are_taken_in_each_class_by_itself(book: JobBook) -> None:
+    put(book, 3, "a", INTERACTIVE)
+    put(book, 3, "a", NORMAL)
+    put(book, 1, "b", NORMAL)
+    assert clients(book) == "aaa" + "abaa"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_picked_by_itself(book: JobBook, kind: JobKind) -> None:
+    jobs: dict[JobKind, str] = {"stylize": book.create(a_job()).id, "train": book.create(a_training()).id}
+    assert [claim.job_id for claim in picked(book, kind)] == [jobs[kind]]
+
+
+def test_a_job_that_lost_its_worker_has_its_place_before_what_came_later(book: JobBook, redis_client: "Redis") -> None:
+    first, *others = put(book, 3)
+    silence(redis_client, claimed(book, first).job_id)
+    assert book.reap() == [first]
+    assert [claim.job_id for claim in picked(book)] == [first, *others]
+
+
+def test_a_job_that_is_put_back_keeps_its_class_and_its_client(book: JobBook) -> None:
+    (job_id,) = put(book, 1, "a", INTERACTIVE)
+    put(book, 2, "b", NORMAL)
+    book.release(claimed(book, job_id))
+    assert book.waiting() == {INTERACTIVE: 1, NORMAL: 2, BATCH: 0}
+    assert clients(book) == "abb"
+
+
+def test_a_suspect_is_picked_alone_only_and_keeps_its_turn(book: JobBook) -> None:
+    suspect, other = put(book, 2)
+    book.release(claimed(book, suspect))
+    for _ in range(3):
+        pick = book.pick(alone=False)
+        assert (pick.claim, pick.suspect) == (None, True)
+    assert book.get(suspect).attempt == 1
+    assert [claim.job_id for claim in picked(book)] == [suspect, other]
+
+
+def test_a_job_that_was_broken_off_through_no_fault_of_its_own_is_no_suspect(book: JobBook) -> None:
+    (job_id,) = put(book, 1)
+    book.release(claimed(book, job_id), counts=False)
+    claim = book.pick(alone=False).claim
+    assert claim is not None
+    assert claim.job_id == job_id
+
+
+def test_of_many_who_pick_at_once_each_gets_another_job(book: JobBook) -> None:
+    jobs = put(book, 60, "a") + put(book, 20, "b", BATCH)
+    together = threading.Barrier(8)
+
+    def pick(_: int) -> list[str]:
+        together.wait(30)
+        return [claim.job_id for _ in range(10) if (claim := book.pick().claim)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = [job_id for picks in pool.map(pick, range(8)) for job_id in picks]
+    assert sorted(found) == sorted(jobs)
+
+
+def test_a_worker_that_dies_right_after_its_pick_loses_no_job(book: JobBook, redis_client: "Redis") -> None:
+    """To pick is to claim, in one step: there is no moment at which the job neither waits nor is somebody's."""
+    (job_id,) = put(book, 1)
+    assert book.pick().claim is not None
+    record = book.get(job_id)
+    assert (record.state, record.attempt, record.fence) == (JobState.RUNNING, 1, 1)
+    silence(redis_client, job_id)
+    assert book.reap() == [job_id]
+    assert book.succeed(claimed(book, job_id), RESULT, Timings())
+
+
+def test_jobs_that_are_gone_leave_no_line_behind(book: JobBook, redis_client: "Redis") -> None:
+    canceled, evicted, forgotten = put(book, 3, "a")
+    book.cancel(canceled)
+    redis_client.delete(f"atelier:job:{evicted}")
+    book.forget(forgotten)
+    (last,) = put(book, 1, "b")
+    assert [claim.job_id for claim in picked(book)] == [last]
+    assert book.waiting() == {INTERACTIVE: 0, NORMAL: 0, BATCH: 0}
+    assert list(redis_client.scan_iter("atelier:order:*:*")) == []
+
+
+def test_a_job_of_before_there_were_lines_is_picked(book: JobBook, redis_client: "Redis") -> None:
+    (job_id,) = put(book, 1)
+    redis_client.hdel(f"atelier:job:{job_id}", "priority", "client", "place")
+    redis_client.delete("atelier:order:stylize:normal", "atelier:order:stylize:normal:")
+    record = claimed(book, job_id).record
+    assert (record.client, record.priority) == ("", NORMAL)
+
+
+# --- A job that is asked for more urgently ---
+
+
+def test_an_urgent_request_raises_the_same_job_that_waits(book: JobBook) -> None:
+    put(book, 2, "a", INTERACTIVE)
+    put(book, 3, "b", BATCH)
+    found = Terms(may_find=True, may_be_found=True, client="b", priority=BATCH)
+    job_id = book.admit(a_job("e" * 64), found).record.id
+    admission = book.admit(a_job("e" * 64), replace(found, priority=INTERACTIVE))
+    assert (admission.how, admission.record.id) == ("shared", job_id)
+    assert (admission.record.priority, admission.record.client) == (INTERACTIVE, "b")
+    assert book.waiting() == {INTERACTIVE: 3, NORMAL: 0, BATCH: 3}
+    assert [claim.job_id for claim in picked(book)].index(job_id) == 1, "its client has its turn there"
+
+
+def test_a_request_that_is_less_urgent_lowers_nothing(book: JobBook) -> None:
+    terms = Terms(may_find=True, may_be_found=True, priority=INTERACTIVE)
+    book.admit(a_job(), terms)
+    shared = book.admit(a_job(), Terms(may_find=True, may_be_found=True, priority=BATCH))
+    assert (shared.how, shared.record.priority) == ("shared", INTERACTIVE)
+    assert book.waiting() == {INTERACTIVE: 1, NORMAL: 0, BATCH: 0}
+
+
+def test_a_job_that_runs_is_raised_no_more(book: JobBook) -> None:
+    job_id = book.admit(a_job(), Terms(may_find=True, may_be_found=True, priority=BATCH)).record.id
+    claimed(book, job_id)
+    shared = book.admit(a_job(), Terms(may_find=True, may_be_found=True, priority=INTERACTIVE))
+    assert (shared.record.id, shared.record.priority) == (job_id, BATCH)
+    assert sum(book.waiting().values()) == 0
+
+
+# --- The bound of the queue ---
+
+
+def test_a_flood_of_lower_classes_leaves_room_for_what_is_more_urgent(
+    redis_client: "Redis", settings: ContractSettings
+) -> None:
+    book = JobBook(redis_client, settings.model_copy(update={"queue_limit": 16}))
+    for priority, room in ((BATCH, 12), (NORMAL, 14), (INTERACTIVE, 16)):
+        assert room_for(priority, 16) == room
+        put(book, room - book.depth().queued, priority=priority)
+        with pytest.raises(QueueFullError, match=str(room)):
+            put(book, 1, priority=priority)
+
+
+def test_the_smallest_queue_has_room_for_one_job_of_each_class() -> None:
+    assert [room_for(priority, 1) for priority in Priority] == [1, 1, 1]
