@@ -44,7 +44,8 @@ class ContractSettings(BaseSettings):
     """The folder of the styles that ship with Atelier."""
 
     queue_limit: int = Field(default=256, ge=1)
-    """Jobs that may wait; one more is answered 503."""
+    """Jobs that may wait; one more is answered 503. The last eighth is for interactive ones, the last quarter not for
+    batches."""
     train_queue_limit: int = Field(default=16, ge=1)
     """Styles that may wait to be trained; one more is answered 503."""
     result_seconds: int = Field(default=3600, ge=1)

@@ -1,6 +1,7 @@
 """Every limit that the gateway holds requests against, and which setting moves it."""
 
 from contract.images import HEADER_BYTES
+from contract.jobbook import room_for
 from contract.jobs import (
     MAX_BLEND,
     MAX_ITERATIONS,
@@ -9,6 +10,7 @@ from contract.jobs import (
     MAX_STYLE_PICTURES,
     MAX_STYLE_WEIGHT,
     MIN_STROKE_SIZE,
+    Priority,
 )
 from contract.webhooks import MAX_DELIVERIES, MAX_WEBHOOKS
 from service.guard import max_body_bytes
@@ -51,6 +53,10 @@ def _of_requests(settings: ServiceSettings) -> list[Limit]:
 
 def _of_jobs(settings: ServiceSettings) -> list[Limit]:
     return [
+        _set("queue_normal", room_for(Priority.NORMAL, settings.queue_limit), "jobs", "queue_limit",
+             "Pictures that wait when one of priority `normal` comes: the rest is for those that are more urgent."),
+        _set("queue_batch", room_for(Priority.BATCH, settings.queue_limit), "jobs", "queue_limit",
+             "Pictures that wait when one of priority `batch` comes."),
         _set("queue", settings.queue_limit, "jobs", "queue_limit", "Pictures that wait to be stylized."),
         _set("train_queue", settings.train_queue_limit, "jobs", "train_queue_limit", "Styles that wait to be trained."),
         _set("job", settings.job_seconds, "seconds", "job_seconds", "One attempt at a picture."),

@@ -86,7 +86,7 @@ class GatewayCollector(Collector):
     def _queues(self) -> list[Metric]:
         """How much waits and runs, for how long, and who is there."""
         book = self._gateway.book
-        queued = GaugeMetricFamily("atelier_queue_jobs", "Jobs that wait.", labels=["kind"])
+        queued = GaugeMetricFamily("atelier_queue_jobs", "Jobs that wait.", labels=["kind", "priority"])
         running = GaugeMetricFamily("atelier_running_jobs", "Jobs that are worked on.", labels=["kind"])
         oldest = GaugeMetricFamily(
             "atelier_queue_oldest_seconds", "How long the oldest of those that wait has waited.", labels=["kind"]
@@ -94,7 +94,8 @@ class GatewayCollector(Collector):
         ready = GaugeMetricFamily("atelier_ready_processes", "Workers, or trainers, that are ready.", labels=["kind"])
         for kind, presence in zip(KINDS, (self._gateway.workers, self._gateway.trainers), strict=True):
             depth = book.depth(kind)
-            queued.add_metric([kind], depth.queued)
+            for priority, jobs in book.waiting(kind).items():
+                queued.add_metric([kind, priority], jobs)
             running.add_metric([kind], depth.running)
             oldest.add_metric([kind], book.oldest_seconds(kind) or 0)
             ready.add_metric([kind], len(presence.names()))

@@ -25,7 +25,12 @@ FILE = {"type": "string", "format": "binary"}
 PICTURES: dict[str, Any] = {media_type.value: {"schema": FILE} for media_type in MediaType}
 METRICS: dict[str, Any] = {
     "description": "In Prometheus's text format",
-    "content": {"text/plain": {"schema": {"type": "string"}, "example": 'atelier_queue_jobs{kind="stylize"} 3.0\n'}},
+    "content": {
+        "text/plain": {
+            "schema": {"type": "string"},
+            "example": 'atelier_queue_jobs{kind="stylize",priority="normal"} 3.0\n',
+        }
+    },
 }
 
 EXAMPLE_EVENTS = """retry: 2000

@@ -27,6 +27,7 @@ EVENT_PATTERN = "|".join(map(re.escape, WebhookEvent))
 MAX_EVENTS_LENGTH = 200
 
 Format = Literal["jpeg", "png", "webp", "avif"]
+Urgency = Literal["interactive", "normal", "batch"]
 
 
 class WebhookOptions(BaseModel):
@@ -97,6 +98,14 @@ class StylizeOptions(WebhookOptions):
             description="Where the picture is, instead of the picture: it is fetched. Only where the operator has "
             "switched that on.",
             examples=["https://example.com/photo.jpg"],
+        ),
+    ] = None
+
+    priority: Annotated[
+        Urgency | None,
+        Field(
+            description="How urgent it is. Default: `interactive` when the request waits for its picture, "
+            "else `normal`."
         ),
     ] = None
 

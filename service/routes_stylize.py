@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from contract import errors
 from contract.admission import Admission, Terms
 from contract.errors import InvalidParameterError, QueueUnavailableError
-from contract.jobs import JobRecord, StylizeJob, StylizeResult
+from contract.jobs import JobRecord, Priority, StylizeJob, StylizeResult
 from service.answers import answer, replayed
 from service.blends import read_blend
 from service.gateway import Gateway, GatewayDep
@@ -81,6 +81,8 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
     What has been asked for before in the same words is not done again: the answer is that of the earlier job, whether
     it goes on or has its picture still. `Cache-Control: no-cache` wants it done anew, `no-store` wants that nobody
     else is given it, either.
+
+    Jobs are done by `priority` first, and of those of one priority every client has its turn.
     """
     accept = Accept(request.headers.getlist("accept"))
     prefer = Prefer.parse(
@@ -88,7 +90,8 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
         default_seconds=gateway.settings.wait_seconds,
         max_seconds=gateway.settings.max_wait_seconds,
     )
-    admission = await _accept_job(gateway, request, query, accept)
+    urgency = Priority.INTERACTIVE if prefer.wait_seconds > 0 else Priority.NORMAL
+    admission = await _accept_job(gateway, request, query, accept, urgency)
     record = admission.record
     if prefer.wait_seconds > 0 and not record.state.is_terminal:
         await gateway.wait(record.id, prefer.wait_seconds)
@@ -102,8 +105,13 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
     return response
 
 
-async def _accept_job(gateway: Gateway, request: Request, query: StylizeOptions, accept: Accept) -> Admission:
-    """From a request to a job. The upload's bytes end here: a thousand requests may wait, and hold none."""
+async def _accept_job(
+    gateway: Gateway, request: Request, query: StylizeOptions, accept: Accept, urgency: Priority
+) -> Admission:
+    """From a request to a job, as urgent as this unless the request says how urgent it is.
+
+    The upload's bytes end here: a thousand requests may wait, and hold none.
+    """
     caching = Caching.parse(request.headers.getlist("cache-control"))
     async with gateway.uploading(), reserved(request, gateway.book) as reservation:
         sent = await read_upload(request, query)
@@ -121,6 +129,7 @@ async def _accept_job(gateway: Gateway, request: Request, query: StylizeOptions,
             may_find=caching.may_find,
             may_be_found=caching.may_be_found,
             webhook=webhook,
+            priority=Priority(upload.options.priority or urgency),
         )
         return await run_in_threadpool(_submit, gateway, upload, accept, terms)
 

@@ -9,6 +9,7 @@ from contract.jobs import (
     JobFailure,
     JobRecord,
     JobState,
+    Priority,
     Progress,
     Stage,
     StylizeResult,
@@ -64,6 +65,7 @@ class JobDocument(BaseModel):
             examples=["starry_night@1", "starry_night@1:0.6,great_wave@1:0.4"],
         ),
     ]
+    priority: Annotated[Priority, Field(description="A more urgent request for the same raises it.")]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -86,6 +88,7 @@ class JobDocument(BaseModel):
             kind=request.kind,
             state=record.state,
             style=request.name if isinstance(request, TrainJob) else request.style,
+            priority=record.priority,
             created_at=record.created_at,
             started_at=record.started_at,
             finished_at=record.finished_at,
@@ -290,6 +293,16 @@ class LimitList(BaseModel):
     limits: list[Limit]
 
 
+class ClassCapacity(BaseModel):
+    """How it stands with the jobs of one priority."""
+
+    queued: int
+    queue_limit: Annotated[int, Field(description="Jobs that may wait, of all priorities, for one more to be taken.")]
+    estimated_wait_seconds: Annotated[
+        float | None, Field(description="How long a new job would wait; null when unknown, or nobody is ready.")
+    ]
+
+
 class KindCapacity(BaseModel):
     """How it stands with one kind of job."""
 
@@ -304,8 +317,10 @@ class KindCapacity(BaseModel):
         float | None, Field(description="How long a job takes once it is worked on, of late; null when unknown.")
     ]
     estimated_wait_seconds: Annotated[
-        float | None, Field(description="How long a new job would wait; null when unknown, or nobody is ready.")
+        float | None,
+        Field(description="How long a new job of priority `normal` would wait; null when unknown, or nobody is ready."),
     ]
+    priorities: dict[Priority, ClassCapacity]
 
 
 class Capacity(BaseModel):

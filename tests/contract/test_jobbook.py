@@ -515,7 +515,7 @@ def test_of_two_that_claim_at_once_one_gets_the_job(book: JobBook, settings: Con
 
     def claim_all(_: int) -> list[Claim]:
         claims = []
-        for _ in jobs:
+        for _job in jobs:
             together.wait(30)
             claims.append(book.pick().claim)
         return [claim for claim in claims if claim]

@@ -3,9 +3,13 @@
 import pytest
 from redis import Redis
 
-from contract.jobbook import QueueDepth
-from service.capacity import estimated_wait
+from contract.admission import Terms
+from contract.jobbook import JobBook
+from contract.jobs import Priority
+from contract.settings import ContractSettings
+from service.capacity import estimated_wait, jobs_before
 from service.settings import ServiceSettings
+from tests.contract.conftest import a_job
 from tests.service.conftest import (
     ALONE,
     ASYNC,
@@ -36,6 +40,11 @@ def test_an_idle_service_knows_nothing_of_waiting(gateway: LoneGateway) -> None:
         "processes": 0,
         "mean_seconds": None,
         "estimated_wait_seconds": None,
+        "priorities": {
+            "interactive": {"queued": 0, "queue_limit": 256, "estimated_wait_seconds": None},
+            "normal": {"queued": 0, "queue_limit": 224, "estimated_wait_seconds": None},
+            "batch": {"queued": 0, "queue_limit": 192, "estimated_wait_seconds": None},
+        },
     }
     assert response.json()["train"]["queue_limit"] == 16
 
@@ -91,20 +100,47 @@ def succeed_after(gateway: LoneGateway, redis_client: "Redis", job_id: str, seco
 
 
 @pytest.mark.parametrize(
-    ("depth", "processes", "mean", "expected"),
+    ("jobs", "at_once", "mean", "expected"),
     [
-        (QueueDepth(0, 0), 0, 5.0, None),
-        (QueueDepth(9, 0), 0, 5.0, None),
-        (QueueDepth(0, 4), 1, None, 0.0),
-        (QueueDepth(9, 0), 1, None, None),
-        (QueueDepth(9, 0), 3, 5.0, 15.0),
-        (QueueDepth(8, 4), 1, 5.0, 10.0),
+        (0, 0, 5.0, None),
+        (9, 0, 5.0, None),
+        (0, 4, None, 0.0),
+        (9, 1, None, None),
+        (9, 3, 5.0, 15.0),
+        (8, 4, 5.0, 10.0),
     ],
 )
 def test_jobs_wait_for_their_turn_among_those_that_run(
-    depth: QueueDepth, processes: int, mean: float | None, expected: float | None
+    jobs: float, at_once: int, mean: float | None, expected: float | None
 ) -> None:
-    assert estimated_wait(depth, processes, mean) == expected
+    assert estimated_wait(jobs, at_once, mean) == expected
+
+
+@pytest.mark.parametrize(
+    "waiting", [(0, 0, 0), (5, 0, 0), (0, 5, 3), (10, 10, 10), (40, 2, 0), (2, 40, 40), (100, 0, 6)]
+)
+@pytest.mark.parametrize("priority", Priority)
+def test_the_jobs_before_a_new_one_are_those_that_are_picked_before_it(
+    redis_client: "Redis", settings: ContractSettings, waiting: tuple[int, int, int], priority: Priority
+) -> None:
+    """To within the share of the classes: the estimate does not know how much of its share each has had."""
+    book = JobBook(redis_client, settings.model_copy(update={"queue_limit": 1000}))
+    for each, count in zip(Priority, waiting, strict=True):
+        for _ in range(count):
+            book.admit(a_job(), Terms(priority=each))
+    expected = jobs_before(priority, book.waiting())
+    mine = book.admit(a_job(), Terms(priority=priority)).record.id
+    before = 0
+    while (claim := book.pick().claim) and claim.job_id != mine:
+        before += 1
+    assert before == pytest.approx(expected, rel=0.2, abs=2)
+
+
+def test_what_waits_is_told_by_priority(gateway: LoneGateway) -> None:
+    for priority in ("interactive", "batch", "batch"):
+        post(gateway.client, saved(drawn()), {**ASYNC, **ALONE}, priority=priority)
+    found = gateway.client.get("/capacity").json()["stylize"]["priorities"]
+    assert {priority: told["queued"] for priority, told in found.items()} == {"interactive": 1, "normal": 0, "batch": 2}
 
 
 def test_without_redis_nobody_knows(gateways: Gateways) -> None:

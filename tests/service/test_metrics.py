@@ -120,6 +120,7 @@ def test_a_fault_of_ours_is_counted_though_its_answer_is_given_further_out(
 def test_what_the_reaper_does_is_counted_and_what_comes_twice(gateway: LoneGateway, redis_client: "Redis") -> None:
     lost = claimed(gateway, accepted(gateway))
     silence(redis_client, lost.job_id)
+    redis_client.delete("atelier:stylize")
     assert gateway.queue.reap() == 1
     assert gateway.book.pick().claim is not None
     for _ in range(2):
@@ -139,7 +140,7 @@ def test_queues_and_workers_are_told(gateway: LoneGateway) -> None:
     claimed(gateway, accepted(gateway))
     accepted(gateway)
     gateway.workers.announce("a-worker", 60)
-    assert told(gateway, "atelier_queue_jobs", kind="stylize") == 1
+    assert told(gateway, "atelier_queue_jobs", kind="stylize", priority="normal") == 1
     assert told(gateway, "atelier_running_jobs", kind="stylize") == 1
     assert told(gateway, "atelier_ready_processes", kind="stylize") == 1
     assert told(gateway, "atelier_ready_processes", kind="train") == 0
@@ -162,7 +163,7 @@ def test_without_redis_there_are_metrics_still(gateways: Gateways) -> None:
     with gateways(redis_url="redis://127.0.0.1:1/0") as gateway:
         assert code(post(gateway.client, saved(drawn()), headers=ALONE)) == "queue-unavailable"
         assert told(gateway, "atelier_redis_up") == 0
-        assert told(gateway, "atelier_queue_jobs", kind="stylize") is None
+        assert told(gateway, "atelier_queue_jobs", kind="stylize", priority="normal") is None
         name = "atelier_http_request_seconds_count"
         assert told(gateway, name, method="POST", route="/stylize", status="503") == 1
 

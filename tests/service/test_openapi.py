@@ -93,7 +93,7 @@ def test_every_reference_of_the_description_leads_somewhere() -> None:
 def test_the_description_tells_the_three_forms_of_a_request() -> None:
     stylize = openapi()["paths"]["/stylize"]["post"]
     forms = stylize["requestBody"]["content"]
-    options = {"style", "strength", "preserve_color", "size", "format", "quality", "image_url"}
+    options = {"style", "strength", "preserve_color", "size", "format", "quality", "priority", "image_url"}
     options |= {"webhook_url", "webhook_events"}
     assert set(forms) == {"multipart/form-data", "image/*", "application/json"}
     assert set(forms["multipart/form-data"]["schema"]["properties"]) == {"image", *options}

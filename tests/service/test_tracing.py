@@ -56,7 +56,7 @@ def test_a_request_and_its_job_are_one_trace(gateway: LoneGateway, worker: Worke
     headers = {**ASYNC, "traceparent": CLIENT, "X-Request-ID": "the-one"}
     job_id = post(gateway.client, saved(drawn()), headers=headers).json()["id"]
     until(lambda: "POST /stylize" in named(spans), what="the end of the request")
-    worker.work(job_id)
+    worker.work()
     assert tree(spans) == {
         "POST /stylize": "client",
         "admission": "POST /stylize",
@@ -86,9 +86,9 @@ def test_a_request_and_its_job_are_one_trace(gateway: LoneGateway, worker: Worke
 def test_a_job_that_fails_is_marked_in_its_trace(
     gateway: LoneGateway, worker: Worker, spans: InMemorySpanExporter
 ) -> None:
-    job_id = accepted(gateway)
+    accepted(gateway)
     assert gateway.images.sweep(timedelta(-1), in_use=()) == 1
-    worker.work(job_id)
+    worker.work()
     status = named(spans)["stylize"].status
     assert (status.is_ok, status.description) == (False, "image-lost")
 
