@@ -226,7 +226,7 @@ class Launcher:
         try:
             return subprocess.Popen(  # noqa: S603 - our own programs
                 command,
-                env=self._environment,
+                env=self._environment_of(name),
                 stdin=stdin,
                 start_new_session=True,  # Ctrl-C is for us; we stop them in order
                 pass_fds=[self._lock.fileno()],  # the data folder is in use as long as one of them lives
@@ -234,6 +234,11 @@ class Launcher:
             )
         except OSError as error:
             raise SettingsError(f"{command[0]} cannot be started ({error.strerror}).") from error
+
+    def _environment_of(self, name: str) -> dict[str, str]:
+        """Worker and trainer share this machine, so their figures cannot have the same port."""
+        port = self._settings.metrics_port
+        return self._environment | ({"ATELIER_METRICS_PORT": str(port + 1)} if port and name == "trainer" else {})
 
 
 def _end_with_parent(last: signal.Signals) -> None:

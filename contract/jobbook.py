@@ -421,10 +421,7 @@ class JobBook:
         )
 
     def _commit(self, claim: Claim, state: JobState, result: str, error: str, timings: Timings) -> bool:
-        record = claim.record
-        if record.started_at:
-            waited = (record.started_at - record.created_at).total_seconds()
-            timings = timings.model_copy(update={"queue_seconds": round(waited, 6)})
+        timings = timings.model_copy(update={"queue_seconds": claim.record.queue_seconds})
         return bool(
             self._run(
                 "COMMIT",

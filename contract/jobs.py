@@ -225,6 +225,11 @@ class JobRecord(Message):
     error: JobFailure | None = None
 
     @property
+    def queue_seconds(self) -> float | None:
+        """From the job's creation to its last start."""
+        return round((self.started_at - self.created_at).total_seconds(), 6) if self.started_at else None
+
+    @property
     def pictures(self) -> tuple[ImageRef, ...]:
         """What the job still needs in the store while it has not ended."""
         return self.request.pictures + (self.progress.previews if self.progress else ())

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import obstore
 import structlog
@@ -28,6 +28,7 @@ from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook, connect
 from contract.jobs import Timings, TrainJob
 from contract.logs import configure_logs
+from contract.metrics import serve_metrics
 from contract.presence import Presence, process_name
 from contract.queue import LONE_WORKER, TRAIN_QUEUE, TRAIN_TASK, celery_app, on_progress
 from contract.settings import load
@@ -37,6 +38,7 @@ from contract.tracing import configure_tracing, job_span, open_span, span
 from generator.devices import choose_device, is_out_of_memory, reuse_freed_memory
 from trainer.keeping import Keeping
 from trainer.learner import TRAININGS, Learner, StoppedError
+from trainer.metrics import TrainerMetrics
 from trainer.reporter import Reporter
 from trainer.runs import forget
 from trainer.settings import TrainerSettings
@@ -55,6 +57,7 @@ class Trainer:
 
     def __init__(self, settings: TrainerSettings) -> None:
         self.name = process_name(os.getpid())
+        self.metrics = TrainerMetrics()
         self._settings = settings
         self._storage: ObjectStore = open_storage(settings.store_url)
         client = connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS)
@@ -98,7 +101,7 @@ class Trainer:
         job = claim.record.request
         assert isinstance(job, TrainJob)
         began = time.monotonic()
-        reporter = Reporter(self._reports, self._images, claim, self._settings.preview_seconds)
+        reporter = Reporter(self._reports, self._images, claim, self._settings.preview_seconds, self.metrics)
 
         def stopped() -> bool:
             keeping.goes_on()
@@ -107,7 +110,8 @@ class Trainer:
             return self._stopping.is_set()
 
         try:
-            result = self._the_learner().learn(claim.job_id, job, reporter, stopped)
+            with closing(reporter):
+                result = self._the_learner().learn(claim.job_id, job, reporter, stopped)
         except StoppedError:
             self._given_up(claim, keeping)
         except StoreUnavailableError as error:
@@ -125,7 +129,8 @@ class Trainer:
             with span("commit"):
                 committed = self._book.succeed(claim, result, timings)
             said = "style published" if committed else "result refused: the claim is no longer ours"
-            log.info(said, style=str(result.style), status=result.status)
+            log.info(said, style=str(result.style), status=result.status, seconds=timings.compute_seconds)
+            self.metrics.ended(result.status.value if committed else "refused")
             self._forget_if_over(claim.job_id)
 
     def _the_learner(self) -> Learner:
@@ -140,18 +145,21 @@ class Trainer:
 
     def _fail(self, claim: Claim, error: AtelierError) -> None:
         open_span().fail(error.code)
-        self._book.fail(claim, error, Timings())
+        committed = self._book.fail(claim, error, Timings())
+        self.metrics.ended(*(("failed", error.code) if committed else ("refused",)))
         log.info("job failed", code=error.code, reason=str(error), cause=str(error.__cause__ or ""))
         self._forget_if_over(claim.job_id)
 
     def _try_again(self, claim: Claim, error: AtelierError) -> None:
         """The store is out of reach. That is not the job's fault, and what was learnt is worth waiting for."""
         log.warning("job waits for the store", reason=str(error))
+        self.metrics.ended("put_back", error.code)
         self._stopping.wait(self._settings.lost_after_seconds)
         self._book.release(claim, counts=False)
 
     def _given_up(self, claim: Claim, keeping: Keeping) -> None:
         """Nobody wants the style any more, or the trainer stops and another one goes on."""
+        self.metrics.ended("given_up" if keeping.is_lost else "put_back")
         if keeping.is_lost:
             log.info("job given up: it was canceled, or another trainer has it")
             self._forget_if_over(claim.job_id)
@@ -215,6 +223,7 @@ def main() -> None:
     try:
         settings = load(TrainerSettings)
         trainer = Trainer(settings)
+        serve_metrics(trainer.metrics.registry, settings.metrics_host, settings.metrics_port)
     except AtelierError as error:
         log.critical("trainer cannot start", code=error.code, reason=str(error))
         sys.exit(1)

@@ -146,7 +146,7 @@ class Learner:
             self._settings.checkpoint_seconds,
             threads=GPU_THREADS if self._device.type == "cuda" else 1,
             exports=False,
-            saved=reporter.lasts,
+            saved=reporter.saved,
         )
         _resume(run)
         return Lesson(job, base, run, photographs.held_out_squares(EVALUATED, self._size).to(self._device))

@@ -12,6 +12,8 @@ from contract.errors import AtelierError
 from contract.images import ImageRef, ImageStore
 from contract.jobbook import Claim, JobBook
 from contract.jobs import Progress, Stage
+from contract.tracing import just_ended
+from trainer.metrics import TrainerMetrics
 
 log = structlog.get_logger()
 
@@ -32,7 +34,17 @@ STAGE_BEGINS = {
 class Reporter:
     """Writes into the job's record, at most twice a second. A Redis or a store that is away costs a report, no more."""
 
-    def __init__(self, book: JobBook, images: ImageStore, claim: Claim, preview_seconds: float) -> None:
+    def __init__(
+        self,
+        book: JobBook,
+        images: ImageStore,
+        claim: Claim,
+        preview_seconds: float,
+        metrics: TrainerMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or TrainerMetrics()
+        self._stage: Stage | None = None
+        self._stage_began = time.monotonic()
         self._book = book
         self._images = images
         self._claim = claim
@@ -47,10 +59,12 @@ class Reporter:
     def stage(self, stage: Stage, detail: str = "") -> bool:
         """A new stage, said at once; False when the job is no longer this trainer's."""
         begins = STAGE_BEGINS[stage]
+        self._enter(stage)
         return self._say(stage=stage, detail=detail, fraction=begins, seconds_left=None, now=True)
 
     def fetching(self, done: float, detail: str) -> None:
         """How much of what is missing has come: a stage that most jobs do not have."""
+        self._enter(Stage.FETCHING)
         self._say(stage=Stage.FETCHING, detail=detail, fraction=done * STAGE_BEGINS[Stage.PREPARING])
 
     def within(self, done: float, detail: str = "") -> None:
@@ -62,7 +76,9 @@ class Reporter:
     def iteration(self, iteration: int, iterations: int, losses: dict[str, float]) -> None:
         """One more iteration is done."""
         known = {name: value for name, value in losses.items() if math.isfinite(value)}  # a record holds no NaN
+        before = self._steps[-1][0] if self._steps else None
         self._steps.append((time.monotonic(), known))
+        self._metrics.iteration(self._steps[-1][0] - before if before else None, known)
         self._progress = self._progress.model_copy(
             update={"iteration": iteration, "iterations": iterations, "losses": self._mean_losses()}
         )
@@ -70,8 +86,12 @@ class Reporter:
         fraction = begins + (ends - begins) * iteration / iterations
         self._say(fraction=fraction, seconds_left=self._seconds_left(iterations - iteration))
 
-    def lasts(self) -> None:
-        """The state has been saved. When it is ahead of what earlier attempts came to, this one was not in vain."""
+    def saved(self, seconds: float) -> None:
+        """The state has been saved, in so many seconds.
+
+        When it is ahead of what earlier attempts came to, this one was not in vain.
+        """
+        self._metrics.saved(seconds)
         self._lasts = self._progress.iteration > self._came_to
 
     def preview(self, make: Callable[[], Iterable[bytes]], *, now: bool = False) -> None:
@@ -96,9 +116,26 @@ class Reporter:
         except AtelierError as error:
             log.warning("preview lost", job=self._claim.job_id, reason=str(error))
 
+    def close(self) -> None:
+        """The attempt is over, however it ended, and its last stage with it."""
+        self._enter(None)
+
+    def _enter(self, stage: Stage | None) -> None:
+        """Counts the stage that is over, as a part of the trace and among the metrics."""
+        if stage is self._stage:
+            return
+        if self._stage:
+            seconds = time.monotonic() - self._stage_began
+            self._metrics.stage_over(self._stage, seconds)
+            just_ended(self._stage.value, seconds)
+        self._stage, self._stage_began = stage, time.monotonic()
+        if stage:
+            self._metrics.begins(stage)
+
     def _say(self, *, now: bool = False, **changes: object) -> bool:
         """False when it is known that the claim is lost."""
         self._progress = self._progress.model_copy(update=changes)
+        self._metrics.progress(self._progress.fraction)
         if not now and time.monotonic() - self._reported < REPORT_SECONDS:
             return True
         self._reported = time.monotonic()

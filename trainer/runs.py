@@ -50,8 +50,8 @@ class Run:
     """How many batches are made ahead."""
     exports: bool = True
     """Whether the bank and the losses are written beside the state, for people."""
-    saved: Callable[[], object] = lambda: None
-    """Is told of each time that the state has been saved."""
+    saved: Callable[[float], object] = lambda _: None
+    """Is told of each time that the state has been saved, and how many seconds that took."""
     _pooled: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def resume(self) -> bool:
@@ -89,11 +89,12 @@ class Run:
 
     def save(self) -> None:
         """The state is written last: what stands beside it may be newer, and is written again."""
+        began = time.monotonic()
         if self.exports:
             self._write(LOSSES, self._losses().encode())
             self._write(BANK, self.training.checkpoint().half().to_bytes())
         self._write(STATE, self.training.state())
-        self.saved()
+        self.saved(time.monotonic() - began)
 
     def _write(self, name: str, data: bytes) -> None:
         with store_errors():

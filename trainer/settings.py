@@ -27,3 +27,7 @@ class TrainerSettings(ContractSettings):
     """How much of a training a crash may lose."""
     preview_seconds: float = Field(default=5, gt=0)
     """How often a training shows what it has come to."""
+    metrics_host: str = "127.0.0.1"
+    """The address on which Prometheus finds the figures of this process."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Their port; 0 is none."""

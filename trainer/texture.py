@@ -92,7 +92,7 @@ def prepare_texture(
         loss,
         open_storage(str(folder)),
         checkpoint_seconds=checkpoint_seconds,
-        saved=lambda: (folder / PREVIEW).write_bytes(jpeg(_preview(training))),
+        saved=lambda _: (folder / PREVIEW).write_bytes(jpeg(_preview(training))),
     )
     run.resume()
     return run

@@ -175,7 +175,7 @@ def prepare(
         open_storage(str(folder)),
         checkpoint_seconds=checkpoint_seconds,
         threads=threads,
-        saved=lambda: _save_preview(training, photographs, folder, looking_size),
+        saved=lambda _: _save_preview(training, photographs, folder, looking_size),
     )
     run.resume()
     return run

@@ -25,8 +25,9 @@ from contract.errors import (
 )
 from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook, Pick, connect
-from contract.jobs import StylizeJob, StylizeResult
+from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.logs import configure_logs
+from contract.metrics import serve_metrics
 from contract.presence import Presence, process_name
 from contract.queue import LONE_WORKER, STYLIZE_QUEUE, STYLIZE_TASK, celery_app, on_progress
 from contract.settings import load
@@ -40,6 +41,7 @@ from worker.choice import Probe, choose
 from worker.engine import Engine, NetworkCache
 from worker.heartbeat import Heartbeat, Keeping
 from worker.isolation import Isolation
+from worker.metrics import WorkerMetrics
 from worker.settings import WorkerSettings
 from worker.stylizer import Stopwatch, Stylizer
 from worker.tiles import TILE_SIDE
@@ -55,6 +57,7 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.name = process_name(os.getpid())
+        self.metrics = WorkerMetrics()
         self.attempts = settings.attempts
         device = choose_device(settings.device)
         storage = open_storage(settings.store_url)
@@ -74,12 +77,12 @@ class Worker:
         build = choose(device, settings.engine, settings.precision, settings.engine_cache, self._probe)
         settings.scratch_folder.mkdir(parents=True, exist_ok=True)
         engine = Engine(
-            NetworkCache(self.styles.read_trunk, build, settings.trunk_cache_megabytes * 2**20),
+            NetworkCache(self.styles.read_trunk, build, settings.trunk_cache_megabytes * 2**20, self.metrics),
             tile_above_pixels=round(settings.tile_above_megapixels * 1e6),
             tile_side=TILE_SIDE,
             scratch=settings.scratch_folder,
         )
-        self.batcher = Batcher(engine, round(settings.batch_megapixels * 1e6))
+        self.batcher = Batcher(engine, round(settings.batch_megapixels * 1e6), self.metrics)
         self.stylizer = Stylizer(
             ImageStore(storage), self.styles, self.batcher, max_pixels=round(settings.max_upload_megapixels * 1e6)
         )
@@ -153,14 +156,23 @@ class Worker:
                 self._succeed(claim, result, watch)
 
     def _succeed(self, claim: Claim, result: StylizeResult, watch: Stopwatch) -> None:
+        timings = _timings(claim, watch)
         with span("commit"):
-            committed = self.book.succeed(claim, result, watch.timings())
+            committed = self.book.succeed(claim, result, timings)
         said = "job done" if committed else "result refused: the claim is no longer ours"
         log.info(said, job=claim.job_id, **watch.seconds)
+        if committed:
+            self.metrics.succeeded(timings)
+        else:
+            self.metrics.refused()
 
     def _fail(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> None:
         open_span().fail(error.code)
-        self.book.fail(claim, error, watch.timings())
+        timings = _timings(claim, watch)
+        if self.book.fail(claim, error, timings):
+            self.metrics.failed(error.code, timings)
+        else:
+            self.metrics.refused()
         log.info("job failed", job=claim.job_id, code=error.code, reason=str(error), cause=str(error.__cause__ or ""))
 
     def _try_again(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> None:
@@ -169,13 +181,19 @@ class Worker:
             self._fail(claim, error, watch)
         else:
             self.book.release(claim)
+            self.metrics.put_back(error.code)
             log.warning("job put back", job=claim.job_id, reason=str(error))
 
     def _given_up(self, claim: Claim, keeping: Keeping) -> None:
         """Nobody wants the picture any more, or the worker stops before its turn came."""
         if keeping.holds():
             self.book.release(claim, counts=False)
+        self.metrics.given_up()
         log.info("job given up", job=claim.job_id)
+
+
+def _timings(claim: Claim, watch: Stopwatch) -> Timings:
+    return watch.timings().model_copy(update={"queue_seconds": claim.record.queue_seconds})
 
 
 def create_app(settings: WorkerSettings, worker: Worker) -> Celery:
@@ -205,6 +223,7 @@ def main() -> None:
     try:
         settings = load(WorkerSettings)
         worker = Worker(settings)
+        serve_metrics(worker.metrics.registry, settings.metrics_host, settings.metrics_port)
     except AtelierError as error:
         log.critical("worker cannot start", code=error.code, reason=str(error))
         sys.exit(1)

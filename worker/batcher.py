@@ -18,6 +18,7 @@ from torch import Tensor
 
 from contract.errors import OutOfMemoryError
 from generator.pixels import Pixels
+from worker.metrics import WorkerMetrics
 
 
 class Engine(Protocol):
@@ -64,8 +65,9 @@ class Request:
 class Tiling:
     """A large picture under way."""
 
-    def __init__(self, request: Request, engine: Engine) -> None:
+    def __init__(self, request: Request, engine: Engine, metrics: WorkerMetrics) -> None:
         self.request = request
+        self._metrics = metrics
         self._steps = engine.stylize_in_tiles(request.trunk, request.content, request.style)
         self._seconds = 0.0
         self._taken = False
@@ -84,12 +86,14 @@ class Tiling:
             request.progressed(next(self._steps))
         except StopIteration as done:
             self._seconds += time.perf_counter() - start
+            self._metrics.large(request.pixels)
             request.answer.set_result(Stylized(done.value, self._seconds))
             return False
         except BaseException as error:  # the edge of the engine's thread: it must go on, and the job must hear of it
             request.answer.set_exception(error)
             return False
         self._seconds += time.perf_counter() - start
+        self._metrics.tile()
         return True
 
     def cancel(self) -> None:
@@ -100,8 +104,9 @@ class Tiling:
 class Batcher:
     """One thread that feeds one engine."""
 
-    def __init__(self, engine: Engine, batch_pixels: int) -> None:
+    def __init__(self, engine: Engine, batch_pixels: int, metrics: WorkerMetrics | None = None) -> None:
         self._engine = engine
+        self._metrics = metrics or WorkerMetrics()
         self._batch_pixels = batch_pixels
         self._waiting: deque[Request] = deque()
         self._large: deque[Tiling] = deque()
@@ -126,7 +131,7 @@ class Batcher:
                 request.answer.cancel()
             else:
                 if self._engine.is_large(content):
-                    self._large.append(Tiling(request, self._engine))
+                    self._large.append(Tiling(request, self._engine, self._metrics))
                 else:
                     self._waiting.append(request)
                 self._changed.notify()
@@ -194,12 +199,16 @@ class Batcher:
         except BaseException as error:  # the edge of the engine's thread: it must go on, and the jobs must hear of it
             if len(batch) == 1:
                 if isinstance(error, OutOfMemoryError):
-                    self._large.append(Tiling(batch[0], self._engine))
+                    self._metrics.out_of_memory("tiled")
+                    self._large.append(Tiling(batch[0], self._engine, self._metrics))
                 else:
                     batch[0].answer.set_exception(error)
                 return
+            if isinstance(error, OutOfMemoryError):
+                self._metrics.out_of_memory("halved")
         else:
             seconds = time.perf_counter() - start
+            self._metrics.batch(len(batch), sum(request.pixels for request in batch))
             for request, pixels in zip(batch, pictures, strict=True):
                 request.answer.set_result(Stylized(pixels, seconds, len(batch)))
             return

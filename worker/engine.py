@@ -14,6 +14,7 @@ from generator.checkpoint import Checkpoint
 from generator.devices import is_out_of_memory
 from generator.network import Generator
 from generator.pixels import Pixels, to_pixels, to_tensor
+from worker.metrics import WorkerMetrics
 from worker.networks import Network
 from worker.steps import has_steps
 from worker.tiles import stylized_in_tiles
@@ -26,7 +27,14 @@ BuildNetwork = Callable[[Generator], Network]
 class NetworkCache:
     """Networks by the hash of their trunk; those used longest ago leave when the bytes run out."""
 
-    def __init__(self, read: Callable[[str], bytes], build: BuildNetwork, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], bytes],
+        build: BuildNetwork,
+        limit_bytes: int,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or WorkerMetrics()
         self._read = read
         self._build = build
         self._limit_bytes = limit_bytes
@@ -35,8 +43,10 @@ class NetworkCache:
     def get(self, trunk: str) -> Network:
         """The network of a trunk. Raises CheckpointError, StyleNotFoundError, StoreUnavailableError."""
         if trunk not in self._networks:
-            self._networks[trunk] = self._build(Checkpoint.from_bytes(self._read(trunk)).generator())
+            self._networks[trunk] = network = self._build(Checkpoint.from_bytes(self._read(trunk)).generator())
+            self._metrics.loaded(network.engine, network.precision)
             self._evict()
+            self._metrics.holds(len(self._networks), self._nbytes())
         self._networks.move_to_end(trunk)
         return self._networks[trunk]
 
@@ -45,8 +55,12 @@ class NetworkCache:
 
     def _evict(self) -> None:
         """The newest one stays, even when it is larger than the limit by itself."""
-        while len(self._networks) > 1 and sum(n.nbytes for n in self._networks.values()) > self._limit_bytes:
+        while len(self._networks) > 1 and self._nbytes() > self._limit_bytes:
             self._networks.popitem(last=False)
+            self._metrics.evicted()
+
+    def _nbytes(self) -> int:
+        return sum(network.nbytes for network in self._networks.values())
 
 
 class Engine:

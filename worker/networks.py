@@ -30,6 +30,10 @@ class Network(Protocol):
     def nbytes(self) -> int: ...
     @property
     def generator(self) -> Generator: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
     def stylize(self, content: Tensor, style: Tensor) -> Tensor:
         """[B,3,H,W] and [B,S], both on the CPU → [B,3,H,W] as ``Generator.forward``."""
         ...
@@ -52,6 +56,14 @@ class TorchNetwork:
     @property
     def nbytes(self) -> int:
         return _nbytes(self.generator)
+
+    @property
+    def engine(self) -> str:
+        return "torch"
+
+    @property
+    def precision(self) -> str:
+        return str(self._dtype).removeprefix("torch.")
 
     def stylize(self, content: Tensor, style: Tensor) -> Tensor:
         with torch.inference_mode(), self._precision():
@@ -98,6 +110,14 @@ class GraphNetwork:
     @property
     def nbytes(self) -> int:
         return PREPARED_WEIGHTS * _nbytes(self.generator)
+
+    @property
+    def engine(self) -> str:
+        return self._runtime.name
+
+    @property
+    def precision(self) -> str:
+        return self._runtime.precision
 
     def stylize(self, content: Tensor, style: Tensor) -> Tensor:
         if self._whole is None:

@@ -26,6 +26,10 @@ class WorkerSettings(ContractSettings):
     """Memory for generators; those that were used longest ago leave first."""
     max_upload_megapixels: float = Field(default=50.0, gt=0)
     """The largest picture that is decoded: the same limit as the gateway's."""
+    metrics_host: str = "127.0.0.1"
+    """The address on which Prometheus finds the figures of this process."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Their port; 0 is none."""
 
     @property
     def scratch_folder(self) -> Path:

@@ -112,7 +112,7 @@ def test_a_run_with_other_arguments_does_not_go_on_in_the_same_place(new_run: Ne
 
 def test_a_long_run_saves_itself_on_the_way(new_run: NewRun, tmp_path: Path) -> None:
     told: list[int] = []
-    run: Run = new_run(tmp_path, checkpoint_seconds=0, saved=lambda: told.append(run.training.iteration))
+    run: Run = new_run(tmp_path, checkpoint_seconds=0, saved=lambda _: told.append(run.training.iteration))
     kept: list[int] = []
 
     def look(_: dict[str, float]) -> None:
