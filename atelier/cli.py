@@ -1,4 +1,4 @@
-"""The command line: ``atelier up``, ``stylize``, ``train``, ``styles`` and ``content``."""
+"""The command line: ``atelier up``, ``stylize``, ``train``, ``styles``, ``content`` and ``keys``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from atelier import content, styles, training
+from atelier import content, keys, styles, training
 from atelier import up as launcher
 from atelier.client import Client
 from atelier.places import complaints, out, service_url, style_store
@@ -21,6 +21,7 @@ FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".av
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(styles.app, name="styles")
 app.add_typer(content.app, name="content")
+app.add_typer(keys.app, name="keys")
 app.command("train")(training.train)
 
 
@@ -34,9 +35,9 @@ def up() -> None:
 def _announce(url: str) -> None:
     style = next((card.name for card in style_store().cards()), "STYLE")
     out.print(f"\nAtelier is ready at {url}   (interface: {url}/docs, stop: Ctrl-C)\n", style="bold", soft_wrap=True)
-    out.print(
-        "Try it:", f"  curl -F image=@photo.jpg -F style={style} {url}/stylize -o out.jpg\n", sep="\n", soft_wrap=True
-    )
+    key = '-H "Authorization: Bearer KEY" ' if load(LauncherSettings).api_keys else ""
+    curl = f"curl {key}-F image=@photo.jpg -F style={style} {url}/stylize -o out.jpg"
+    out.print("Try it:", f"  {curl}\n", sep="\n", soft_wrap=True)
 
 
 @app.command()

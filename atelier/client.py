@@ -10,7 +10,9 @@ from typing import Any, Self
 import httpx
 
 from atelier.events import Event, parse_events
+from atelier.settings import ClientSettings
 from contract.errors import AtelierError
+from contract.settings import load
 
 REQUEST_SECONDS = 90
 WAIT_SECONDS = 30
@@ -48,13 +50,18 @@ class UnreachableError(AtelierError):
 
 
 class Client:
-    """Talks to a service at a URL. Use it in a ``with`` statement, or ``close`` it. Its methods raise UnreachableError
-    when nothing answers there, and ServiceError with what was answered."""
+    """Talks to a service at a URL, with a key if it needs one; without ``key``, that is ATELIER_API_KEY.
 
-    def __init__(self, url: str) -> None:
+    Use it in a ``with`` statement, or ``close`` it. Its methods raise UnreachableError when nothing answers there, and
+    ServiceError with what was answered.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
         self._url = url
+        key = load(ClientSettings).api_key.get_secret_value() if key is None else key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, trust_env=False)
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False)
         except httpx.InvalidURL as error:
             raise UnreachableError(url, error) from error
 

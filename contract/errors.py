@@ -21,7 +21,14 @@
     │   ├── FetchFailedError           nobody answers, or not with what was asked for
     │   └── FetchTimeoutError          the answer takes too long
     ├── SwitchedOffError           the operator has not switched it on
+    ├── UnauthorizedError          no key, or none that is known
+    ├── ScopeError                 the key is good for other things
     ├── ForbiddenError             it is not for whoever asks
+    ├── CrossSiteError             a web page of somebody else sent it
+    ├── HostError                  the name under which the service was asked is none of its own
+    ├── QuotaError                 a client has had its share
+    │   ├── QuotaExceededError         as many requests of a minute as its key may make
+    │   └── UploadQuotaError           as many bodies at once as its key may send
     ├── NotFoundError              nothing has that address
     │   ├── StyleNotFoundError
     │   ├── StylePictureNotFoundError  the style has no thumbnail or contact sheet
@@ -182,9 +189,44 @@ class SwitchedOffError(AtelierError):
     title = "This is switched off here"
 
 
+class UnauthorizedError(AtelierError):
+    code = "unauthorized"
+    title = "A key is needed"
+
+
 class ForbiddenError(AtelierError):
     code = "forbidden"
     title = "This is not for you"
+
+
+class ScopeError(AtelierError):
+    code = "scope-missing"
+    title = "The key does not have the scope for this"
+
+
+class CrossSiteError(AtelierError):
+    code = "cross-site"
+    title = "The request comes from a web page of another site"
+
+
+class HostError(AtelierError):
+    code = "host-not-allowed"
+    title = "The service does not answer under this name"
+
+
+class QuotaError(AtelierError):
+    code = "quota"
+    title = "You have had your share for now"
+
+
+class QuotaExceededError(QuotaError):
+    code = "quota-exceeded"
+    title = "The quota of requests is used up"
+
+
+class UploadQuotaError(QuotaError):
+    code = "upload-quota-exceeded"
+    title = "Too many uploads of one key are under way"
 
 
 class NotFoundError(AtelierError):

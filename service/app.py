@@ -15,7 +15,7 @@ from types import FrameType
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from redis import Redis, RedisError
 
 from contract.errors import AtelierError, SettingsError
@@ -31,13 +31,17 @@ from contract.styles import StyleStore
 from contract.tracing import configure_tracing, flush_traces
 from contract.watch import Watcher, connect_async
 from service import problems
+from service.access import authorize
+from service.clients import KeyRing
 from service.connections import connection_class
 from service.description import DescribedApp, operation_id
+from service.exposure import SiteGuard, check_exposure
 from service.gateway import Gateway, UploadRoom
 from service.guard import BodyGuard
 from service.metrics import Metrics
 from service.openapi import WEBHOOKS
 from service.outbound import Outbound, OutboundRules
+from service.quotas import QuotaHeaders, Quotas
 from service.requests import RequestObserver
 from service.routes import router
 from service.settings import ServiceSettings
@@ -55,11 +59,16 @@ HOUSEKEEPING_SECONDS = 3
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
-    """The gateway. It connects when it starts, not when it is made."""
+    """The gateway. It connects when it starts, not when it is made.
+
+    Raises SettingsError for keys that cannot be read, and where keys are missing.
+    """
+    check_exposure(settings)
+    keys = KeyRing(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.gateway = gateway = await asyncio.to_thread(_gateway, settings)
+        app.state.gateway = gateway = await asyncio.to_thread(_gateway, settings, keys)
         stopped = threading.Event()
         housekeeping = threading.Thread(target=_keep_house, args=(gateway, stopped), name="housekeeping", daemon=True)
         housekeeping.start()
@@ -83,16 +92,20 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
         webhooks=WEBHOOKS,
+        dependencies=[Depends(authorize)],
     )
+    app.state.keys = keys
     app.include_router(router)
     problems.install(app)
     app.add_middleware(BodyGuard, settings=settings)
+    app.add_middleware(SiteGuard, settings=settings)
+    app.add_middleware(QuotaHeaders)
     app.state.metrics = Metrics()
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app
 
 
-def _gateway(settings: ServiceSettings) -> Gateway:
+def _gateway(settings: ServiceSettings, keys: KeyRing) -> Gateway:
     client = connect(settings.redis_url, patience_seconds=REDIS_PATIENCE_SECONDS)
     _check_memory_policy(client)
     book = JobBook(client, settings)
@@ -110,6 +123,8 @@ def _gateway(settings: ServiceSettings) -> Gateway:
         trainers=Presence(client, "trainer"),
         images=ImageStore(storage),
         styles=styles,
+        keys=keys,
+        quotas=Quotas(client, settings),
         uploads=UploadRoom(settings.max_uploads),
         outbound=Outbound(_outbound_rules(settings)) if settings.image_urls or settings.webhook_secrets else None,
         outbox=Outbox(client),
@@ -198,11 +213,12 @@ def main() -> None:
     configure_tracing("gateway")
     try:
         settings = load(ServiceSettings)
+        app = create_app(settings)
     except SettingsError as error:
         log.critical("gateway cannot start", reason=str(error))
         sys.exit(1)
     try:
-        Server(configuration(create_app(settings), settings)).run()
+        Server(configuration(app, settings)).run()
     except OSError as error:
         log.critical("gateway cannot listen", host=settings.host, port=settings.port, reason=error.strerror)
         sys.exit(1)

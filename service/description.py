@@ -13,13 +13,25 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from contract import errors
 from contract.errors import AtelierError, InternalError
-from service.openapi import REQUEST, REQUESTED, TRACE, example, problems
-from service.problems import leaves
+from contract.keys import Scope
+from service.access import COUNTED, Need, need_of, operation
+from service.exposure import PROBES, SAFE_METHODS
+from service.openapi import RATE_LIMIT, REQUEST, REQUESTED, TRACE, example, problems
+from service.problems import MEDIA_TYPE, leaves
 from service.schemas import PreviewEvent, Problem, StateEvent
 
 TOLD_ELSEWHERE = (Problem, StateEvent, PreviewEvent)
 """What goes out without the framework's knowing."""
+SECURITY_SCHEMES: dict[str, Any] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key (`atl_…`), where the service needs one. Its scopes: `stylize`, `train`, `admin`.",
+    },
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
 UNUSED = ("HTTPValidationError", "ValidationError")
 """What the framework would answer, if it answered."""
 
@@ -29,7 +41,9 @@ class DescribedApp(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            _complete(super().openapi())
+            description = super().openapi()
+            _tell_access(description, keys_needed=self.state.keys.needed)
+            _complete(description)
         assert self.openapi_schema is not None
         return self.openapi_schema
 
@@ -49,11 +63,60 @@ def _complete(description: dict[str, Any]) -> None:
     for name in UNUSED:
         schemas.pop(name, None)
     description["components"]["examples"] = {kind.code: example(kind) for kind in leaves(AtelierError)}
-    for operation in _operations(description):
-        operation.setdefault("parameters", []).extend([REQUEST, TRACE])
-        operation["responses"].setdefault("500", problems(InternalError)[500])
-        for response in operation["responses"].values():
+    for described in _operations(description):
+        described.setdefault("parameters", []).extend([REQUEST, TRACE])
+        described["responses"].setdefault("500", problems(InternalError)[500])
+        for response in described["responses"].values():
             response["headers"] = {**response.get("headers", {}), **REQUESTED}
+
+
+def _tell_access(description: dict[str, Any], *, keys_needed: bool) -> None:
+    """Adds what every operation needs, and how it is refused to those who do not have it."""
+    description["components"]["securitySchemes"] = SECURITY_SCHEMES
+    for path, operations in description["paths"].items():
+        for method, described in operations.items():
+            asked = operation(method.upper(), path)
+            described["security"] = _security(need_of(asked), keys_needed)
+            for status, response in problems(*_refusals(asked, method.upper(), path)).items():
+                _add(described["responses"], str(status), response)
+            if asked in COUNTED:
+                for response in described["responses"].values():
+                    response["headers"] = {**response.get("headers", {}), **RATE_LIMIT}
+            described["responses"] = dict(sorted(described["responses"].items()))
+
+
+def _add(responses: dict[str, Any], status: str, more: dict[str, Any]) -> None:
+    """Further problems of this status to those that the route has itself."""
+    known = responses.setdefault(status, more)
+    if known is more:
+        return
+    known["description"] += ", " + more["description"].partition(": ")[2]
+    known["content"][MEDIA_TYPE]["examples"].update(more["content"][MEDIA_TYPE]["examples"])
+    if "headers" in more:
+        known["headers"] = {**known.get("headers", {}), **more["headers"]}
+
+
+def _security(need: Need, keys_needed: bool) -> list[dict[str, list[str]]]:
+    """Either of the two ways to send a key; or none, which is said by an empty object."""
+    if need == "nothing":
+        return []
+    scopes = [need.value] if isinstance(need, Scope) else []
+    return [{"bearer": scopes}, {"header": scopes}, *([] if keys_needed else [{}])]
+
+
+def _refusals(asked: str, method: str, path: str) -> list[type[AtelierError]]:
+    need, found = need_of(asked), list[type[AtelierError]]()
+    if need != "nothing":
+        found.append(errors.UnauthorizedError)
+    if isinstance(need, Scope):
+        found.append(errors.ScopeError)
+    if method not in SAFE_METHODS:
+        found.append(errors.CrossSiteError)
+    if path not in PROBES:
+        found.append(errors.HostError)
+    if asked in COUNTED:
+        found.append(errors.QuotaExceededError)
+    return found
 
 
 def _operations(description: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from contract.admission import Admission, Idempotency, KnownKey
 from contract.errors import AtelierError, InvalidParameterError, QueueUnavailableError
 from contract.jobbook import RESERVATION_SECONDS, JobBook, key_reused
+from service.clients import Client
 
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
@@ -46,17 +47,17 @@ class Reservation:
 
 
 @asynccontextmanager
-async def reserved(request: Request, book: JobBook) -> AsyncIterator[Reservation | None]:
+async def reserved(request: Request, book: JobBook, client: Client) -> AsyncIterator[Reservation | None]:
     """Keeps the key of a request, if it has one, until it has become a job or nothing.
 
-    As long as clients are not told apart, a key belongs to an address alone.
+    A key belongs to a client and an address: others may send the same one, and hear nothing of it.
     Raises InvalidParameterError, RequestInFlightError.
     """
     sent = read_key(request.headers.getlist(HEADER))
     if sent is None:
         yield None
         return
-    key, token = _digest(request.url.path, sent), secrets.token_hex(8)
+    key, token = _digest(client.name, request.url.path, sent), secrets.token_hex(8)
     known = await run_in_threadpool(book.reserve, key, token)
     if known:
         yield Reservation(key, token, known)

@@ -13,6 +13,7 @@ from contract.jobs import (
     Priority,
 )
 from contract.webhooks import MAX_DELIVERIES, MAX_WEBHOOKS
+from service.clients import Client
 from service.guard import max_body_bytes
 from service.idempotency import MAX_KEY_LENGTH
 from service.inspection import MAX_SCANS
@@ -23,9 +24,22 @@ from service.settings import ServiceSettings
 from service.uploads import FORM_FIELD_BYTES, FORM_FIELDS
 
 
-def limits(settings: ServiceSettings) -> list[Limit]:
-    """Those that a setting moves, then those that are what they are."""
-    return [*_of_requests(settings), *_of_jobs(settings), *_fixed()]
+def limits(settings: ServiceSettings, client: Client) -> list[Limit]:
+    """Those of keys, those that a setting moves, then those that are what they are."""
+    return [*_of_keys(settings, client), *_of_requests(settings), *_of_jobs(settings), *_fixed()]
+
+
+def _of_keys(settings: ServiceSettings, client: Client) -> list[Limit]:
+    """What holds for the client's key, whose entry in the file goes before the setting; else what holds by default."""
+    uploads = client.uploads or settings.max_uploads_per_key
+    rate = client.requests_per_minute or settings.requests_per_minute
+    told = [
+        _set("uploads_per_key", uploads, "requests", "max_uploads_per_key", "Bodies of one key that come in at once.")
+    ]
+    if rate is not None:
+        told.append(_set("requests_per_minute", rate, "requests", "requests_per_minute",
+                         "Requests of one key that make jobs, in any minute."))  # fmt: skip
+    return told
 
 
 def _of_requests(settings: ServiceSettings) -> list[Limit]:

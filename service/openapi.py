@@ -58,6 +58,7 @@ UPLOAD_FAILURES = (
     errors.BodyTooLargeError,
     errors.UploadTimeoutError,
     *leaves(errors.ImageError),
+    errors.UploadQuotaError,
     *leaves(errors.BusyError),
 )
 """How an upload may fail to become a job."""
@@ -70,7 +71,7 @@ EXAMPLE_JOB = "0b1e5a3c-7d52-4a57-9d8c-2c5a0f6d7e11"
 EXAMPLE_TAG = '"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"'
 EXAMPLE_REQUEST = "7c1d6a52f0a94b0e8f4d3f7c2b1a9e60"
 
-PASSING = (errors.BusyError, errors.ResultNotReadyError, errors.RequestInFlightError)
+PASSING = (errors.BusyError, errors.QuotaError, errors.ResultNotReadyError, errors.RequestInFlightError)
 """What passes by itself: its answers say when to ask again."""
 
 IDEMPOTENCY_FAILURES = (errors.KeyReusedError, errors.RequestInFlightError)
@@ -124,6 +125,12 @@ CACHED = {"X-Cache": _header("`hit` when the picture had been made already", "mi
 PREFERRED = {"Preference-Applied": _header("What was heeded of `Prefer`", "wait=10")}
 LOCATION = {"Location": _header("The job", f"/jobs/{EXAMPLE_JOB}")}
 RETRY_AFTER = {"Retry-After": _header("In how many seconds to ask again, where that is known", "5")}
+RATE_LIMIT = {
+    "RateLimit-Policy": _header(
+        "The quota of your key, where it has one: requests, and seconds", '"requests";q=60;w=60'
+    ),
+    "RateLimit": _header("What is left of it, and in how many seconds there is more", '"requests";r=12;t=30'),
+}
 TAGGED = {
     "ETag": _header("The SHA-256 of the picture, in quotes", EXAMPLE_TAG),
     "Cache-Control": _header("How long it may be kept", "private, max-age=3600"),

@@ -13,7 +13,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from contract import errors
-from contract.errors import AtelierError, InternalError, InvalidParameterError
+from contract.errors import AtelierError, InternalError, InvalidParameterError, UnauthorizedError
 from contract.jobs import JobFailure
 from service.requests import HEADER, PROBLEM_CODE, request_id
 
@@ -37,7 +37,12 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.OutboundError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UrlRefusedError: HTTPStatus.FORBIDDEN,
     errors.SwitchedOffError: HTTPStatus.FORBIDDEN,
+    errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    errors.ScopeError: HTTPStatus.FORBIDDEN,
     errors.ForbiddenError: HTTPStatus.FORBIDDEN,
+    errors.CrossSiteError: HTTPStatus.FORBIDDEN,
+    errors.HostError: HTTPStatus.MISDIRECTED_REQUEST,
+    errors.QuotaError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
     errors.StyleExistsError: HTTPStatus.CONFLICT,
     errors.StyleActiveError: HTTPStatus.CONFLICT,
@@ -61,12 +66,14 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
 
 
 def _tree(kind: type[AtelierError]) -> list[type[AtelierError]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+    """The contract's own: those of the Python client are no answers of a gateway."""
+    own = (child for child in kind.__subclasses__() if child.__module__ == errors.__name__)
+    return [kind, *(below for child in own for below in _tree(child))]
 
 
 def leaves(kind: type[AtelierError]) -> list[type[AtelierError]]:
     """The errors under this one that are raised; the others only give them a family."""
-    return [below for below in _tree(kind) if not below.__subclasses__()]
+    return [below for below in _tree(kind) if len(_tree(below)) == 1]
 
 
 BY_CODE = {kind.code: kind for kind in _tree(AtelierError)}
@@ -120,7 +127,10 @@ def problem(
 def problem_of(error: AtelierError, **extensions: Any) -> JSONResponse:
     if isinstance(error, InvalidParameterError):
         extensions["errors"] = [{"parameter": error.parameter, "detail": str(error)}]
-    return problem(type(error), str(error), retry_after_seconds=error.retry_after_seconds, **extensions)
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthorizedError) else None
+    return problem(
+        type(error), str(error), retry_after_seconds=error.retry_after_seconds, headers=headers, **extensions
+    )
 
 
 def problem_of_job(failure: JobFailure, job_id: str) -> JSONResponse:

@@ -9,7 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from contract import errors
 from contract.errors import ForbiddenError
+from contract.keys import Scope
 from service import routes_jobs, routes_styles, routes_stylize
+from service.access import ClientDep
 from service.capacity import capacity
 from service.gateway import GatewayDep
 from service.limits import limits
@@ -39,9 +41,9 @@ async def list_problems() -> ProblemList:
 
 
 @router.get("/limits", summary="List the limits")
-async def list_limits(gateway: GatewayDep) -> LimitList:
-    """What a request is held against, and which setting moves it."""
-    return LimitList(limits=limits(gateway.settings))
+async def list_limits(gateway: GatewayDep, client: ClientDep) -> LimitList:
+    """What a request of yours is held against, and which setting moves it."""
+    return LimitList(limits=limits(gateway.settings, client))
 
 
 @router.get(
@@ -61,11 +63,13 @@ def get_capacity(gateway: GatewayDep, response: Response) -> Capacity:
     response_class=Response,
     responses={200: METRICS, **problems(errors.ForbiddenError)},
 )
-def get_metrics(gateway: GatewayDep, request: Request) -> Response:
-    """For this machine only, unless `ATELIER_METRICS_PUBLIC` is set."""
-    if not gateway.settings.metrics_public and not is_loopback(request.client.host if request.client else ""):
+def get_metrics(gateway: GatewayDep, client: ClientDep, request: Request) -> Response:
+    """For this machine only, and for keys with the scope `admin`, unless `ATELIER_METRICS_PUBLIC` is set."""
+    here = is_loopback(request.client.host if request.client else "")
+    if not (gateway.settings.metrics_public or here or (client.has_key and Scope.ADMIN in client.scopes)):
         raise ForbiddenError(
-            "Only the machine of the gateway may read its metrics; ATELIER_METRICS_PUBLIC changes that."
+            "Only the machine of the gateway may read its metrics, and a key with the scope admin; "
+            "ATELIER_METRICS_PUBLIC changes that."
         )
     metrics: Metrics = request.app.state.metrics
     return Response(metrics.tell(gateway), media_type=CONTENT_TYPE_LATEST)

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from contract import errors
 from contract.errors import ResultNotReadyError, SwitchedOffError
+from service.access import ClientDep
 from service.answers import POLL_HINT_SECONDS, preview, result
 from service.events import EventStream, begin, stream
 from service.gateway import GatewayDep
@@ -52,9 +53,11 @@ router = APIRouter()
         **problems(*LOST_JOB, errors.InvalidParameterError),
     },
 )
-async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: WaitQuery = 0) -> JobDocument:
+async def get_job(
+    job_id: str, gateway: GatewayDep, client: ClientDep, response: Response, wait: WaitQuery = 0
+) -> JobDocument:
     """With `wait=N` the answer comes when the job ends, or after N seconds."""
-    record = await run_in_threadpool(gateway.book.get, job_id)
+    record = client.own(await run_in_threadpool(gateway.book.get, job_id))
     if wait > 0 and not record.state.is_terminal:
         await gateway.wait(job_id, min(wait, gateway.settings.max_wait_seconds))
         record = await run_in_threadpool(gateway.book.get, job_id)
@@ -74,7 +77,7 @@ async def get_job(job_id: str, gateway: GatewayDep, response: Response, wait: Wa
         **problems(*LOST_JOB, errors.TooManyListenersError, errors.InvalidParameterError),
     },
 )
-async def get_events(job_id: str, gateway: GatewayDep, last_event_id: LastEventId = "") -> Response:
+async def get_events(job_id: str, gateway: GatewayDep, client: ClientDep, last_event_id: LastEventId = "") -> Response:
     """Server-sent events: `snapshot` with the job's document, then `state`, `progress` and `preview` until it ends.
 
     The last one is a `state` (or, of a job that has ended before, the `snapshot`). With `Last-Event-ID`, which browsers
@@ -83,6 +86,7 @@ async def get_events(job_id: str, gateway: GatewayDep, last_event_id: LastEventI
     """
     gateway.watcher.check_room()
     beginning = await run_in_threadpool(begin, gateway.book, job_id, last_event_id)
+    client.own(beginning.snapshot.record)
     if beginning.is_over:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return EventStream(stream(gateway, beginning), headers={"X-Job-Id": job_id, **EVENT_HEADERS})
@@ -100,9 +104,9 @@ async def get_events(job_id: str, gateway: GatewayDep, last_event_id: LastEventI
         **problems(*LOST_JOB, errors.ResultNotReadyError, *JOB_FAILURES),
     },
 )
-def get_result(job_id: str, gateway: GatewayDep, request: Request) -> Response:
+def get_result(job_id: str, gateway: GatewayDep, client: ClientDep, request: Request) -> Response:
     """409 while the job goes on; for a failed job, the reason."""
-    record = gateway.book.get(job_id)
+    record = client.own(gateway.book.get(job_id))
     if not record.state.is_terminal:
         raise ResultNotReadyError(
             f"The job is {record.state}: ask again, or wait with GET {job_url(job_id)}?wait=30.",
@@ -122,9 +126,11 @@ def get_result(job_id: str, gateway: GatewayDep, request: Request) -> Response:
         **problems(*LOST_JOB, errors.PreviewNotFoundError, errors.InvalidParameterError, errors.StoreUnavailableError),
     },
 )
-def get_preview(job_id: str, index: Annotated[int, Path(ge=0)], gateway: GatewayDep, request: Request) -> Response:
+def get_preview(
+    job_id: str, index: Annotated[int, Path(ge=0)], gateway: GatewayDep, client: ClientDep, request: Request
+) -> Response:
     """A photograph in the style as it is by now. The address stays, the picture changes: ask with `If-None-Match`."""
-    record = gateway.book.get(job_id)
+    record = client.own(gateway.book.get(job_id))
     return preview(gateway.images, record, index, request.headers.get("if-none-match", ""))
 
 
@@ -133,9 +139,9 @@ def get_preview(job_id: str, index: Annotated[int, Path(ge=0)], gateway: Gateway
     summary="See how the calls of webhooks went",
     responses=problems(*LOST_JOB, errors.InvalidParameterError),
 )
-def list_deliveries(job_id: str, gateway: GatewayDep, response: Response) -> DeliveryList:
+def list_deliveries(job_id: str, gateway: GatewayDep, client: ClientDep, response: Response) -> DeliveryList:
     """Every call for an event of the job, with each attempt, and when the next one is due."""
-    gateway.book.get(job_id)
+    client.own(gateway.book.get(job_id))
     response.headers["Cache-Control"] = "no-store"
     return DeliveryList(deliveries=list(map(DeliveryDocument.of, gateway.outbox.deliveries(job_id))))
 
@@ -146,11 +152,13 @@ def list_deliveries(job_id: str, gateway: GatewayDep, response: Response) -> Del
     status_code=HTTPStatus.ACCEPTED,
     responses=problems(*LOST_JOB, errors.DeliveryNotFoundError, errors.SwitchedOffError, errors.InvalidParameterError),
 )
-def redeliver(job_id: str, number: Annotated[int, Path(ge=1, le=10**9)], gateway: GatewayDep) -> DeliveryDocument:
+def redeliver(
+    job_id: str, number: Annotated[int, Path(ge=1, le=10**9)], gateway: GatewayDep, client: ClientDep
+) -> DeliveryDocument:
     """Now, with the same `webhook-id`, whether it has been delivered or given up, or waits for its next attempt."""
     if not gateway.settings.webhook_secrets:
         raise SwitchedOffError("Nobody is called from here any more: ATELIER_WEBHOOK_SECRETS is not set.")
-    gateway.book.get(job_id)
+    client.own(gateway.book.get(job_id))
     return DeliveryDocument.of(gateway.outbox.redeliver(job_id, number))
 
 
@@ -159,6 +167,7 @@ def redeliver(job_id: str, number: Annotated[int, Path(ge=1, le=10**9)], gateway
     summary="Cancel a job",
     responses=problems(*LOST_JOB, errors.JobFinishedError, errors.JobSharedError, errors.InvalidParameterError),
 )
-def cancel_job(job_id: str, gateway: GatewayDep) -> JobDocument:
+def cancel_job(job_id: str, gateway: GatewayDep, client: ClientDep) -> JobDocument:
     """Ends a job that waits or runs; 409 when it has succeeded or failed already, or others were given the same job."""
+    client.own(gateway.book.get(job_id))
     return JobDocument.of(gateway.book.cancel(job_id))

@@ -1,6 +1,7 @@
 """Styles: those that there are, and how another is learnt."""
 
 import hashlib
+from dataclasses import replace
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request
@@ -13,7 +14,7 @@ from contract.errors import InvalidParameterError, StyleExistsError
 from contract.images import MediaType
 from contract.jobs import TrainJob
 from contract.styles import StyleCard, StylePicture, StyleRef, StyleStore, parse_style
-from contract.webhooks import Webhook
+from service.access import ClientDep
 from service.answers import accepted, picture, replayed
 from service.gateway import Gateway, GatewayDep
 from service.idempotency import Reservation, payload_fingerprint, reserved
@@ -71,17 +72,18 @@ router = APIRouter()
         ),
     },
 )
-async def train_style(request: Request, gateway: GatewayDep) -> Response:
+async def train_style(request: Request, gateway: GatewayDep, client: ClientDep) -> Response:
     """Send pictures of a style, give it a name. The answer is 202 at once: training takes minutes (`quick`) or hours.
 
     The job at `Location` tells how far it is, with losses and previews. When it has succeeded, the style can be used,
     and is what its bare name means; if it did not pass its check it is a draft, and `name@version` only.
     """
-    async with gateway.uploading(), reserved(request, gateway.book) as reservation:
+    async with gateway.uploading(client), reserved(request, gateway.book, client) as reservation:
         upload = await read_style_upload(request, gateway.settings)
         replays = reservation is not None and reservation.known is not None
         webhook = None if replays else await read_webhook(gateway, upload.options)
-        admission = await run_in_threadpool(_submit, gateway, upload, webhook, reservation)
+        terms = Terms(client=client.name, webhook=webhook)
+        admission = await run_in_threadpool(_submit, gateway, upload, terms, reservation)
     response = accepted(admission.record)
     response.headers.update(replayed(admission))
     return response
@@ -141,11 +143,12 @@ def get_sheet(name: str, gateway: GatewayDep, request: Request) -> Response:
         errors.BodyTooLargeError,
         errors.UploadTimeoutError,
         errors.TooManyUploadsError,
+        errors.UploadQuotaError,
     ),
 )
-async def activate_style(name: str, request: Request, gateway: GatewayDep) -> StyleDocument:
+async def activate_style(name: str, request: Request, gateway: GatewayDep, client: ClientDep) -> StyleDocument:
     """To go back to an older version, or to publish a draft. Jobs keep the version that they were accepted with."""
-    async with gateway.uploading():
+    async with gateway.uploading(client):
         wanted = await read_document(request, ActiveVersion)
     return await run_in_threadpool(_activate, gateway.styles, name, wanted.version)
 
@@ -169,16 +172,14 @@ def delete_style(name: str, gateway: GatewayDep) -> None:
         gateway.styles.delete(StyleRef(name=bare, version=version))
 
 
-def _submit(
-    gateway: Gateway, upload: StyleUpload, webhook: Webhook | None, reservation: Reservation | None
-) -> Admission:
+def _submit(gateway: Gateway, upload: StyleUpload, terms: Terms, reservation: Reservation | None) -> Admission:
     """From a checked upload to a waiting job."""
-    options, terms = upload.options, Terms(webhook=webhook)
+    options = upload.options
     if reservation:
         fingerprint = payload_fingerprint(upload.pictures, options)
         if replay := reservation.replay(gateway.book, fingerprint):
             return replay
-        terms = Terms(reservation.idempotency(fingerprint), webhook=webhook)
+        terms = replace(terms, idempotency=reservation.idempotency(fingerprint))
     if not options.replace and gateway.styles.versions(options.name):
         raise StyleExistsError(
             f"There is a style {options.name!r}: take another name, or send replace=true to train its next version."

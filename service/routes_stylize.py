@@ -12,8 +12,10 @@ from contract import errors
 from contract.admission import Admission, Terms
 from contract.errors import InvalidParameterError, QueueUnavailableError
 from contract.jobs import JobRecord, Priority, StylizeJob, StylizeResult
+from service.access import ClientDep
 from service.answers import answer, replayed
 from service.blends import read_blend
+from service.clients import Client
 from service.gateway import Gateway, GatewayDep
 from service.idempotency import payload_fingerprint, reserved
 from service.inspection import check_format
@@ -72,7 +74,9 @@ router = APIRouter()
         ),
     },
 )
-async def stylize(request: Request, gateway: GatewayDep, query: Annotated[StylizeOptions, Query()]) -> Response:
+async def stylize(
+    request: Request, gateway: GatewayDep, client: ClientDep, query: Annotated[StylizeOptions, Query()]
+) -> Response:
     """Send a picture, name a style (or a blend of several), get the picture in that style.
 
     The answer is the picture when it is ready within 30 seconds (`Prefer: wait=N` says how many, `Prefer:
@@ -91,7 +95,7 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
         max_seconds=gateway.settings.max_wait_seconds,
     )
     urgency = Priority.INTERACTIVE if prefer.wait_seconds > 0 else Priority.NORMAL
-    admission = await _accept_job(gateway, request, query, accept, urgency)
+    admission = await _accept_job(gateway, client, request, query, accept, urgency)
     record = admission.record
     if prefer.wait_seconds > 0 and not record.state.is_terminal:
         await gateway.wait(record.id, prefer.wait_seconds)
@@ -106,31 +110,29 @@ async def stylize(request: Request, gateway: GatewayDep, query: Annotated[Styliz
 
 
 async def _accept_job(
-    gateway: Gateway, request: Request, query: StylizeOptions, accept: Accept, urgency: Priority
+    gateway: Gateway, client: Client, request: Request, query: StylizeOptions, accept: Accept, urgency: Priority
 ) -> Admission:
     """From a request to a job, as urgent as this unless the request says how urgent it is.
 
     The upload's bytes end here: a thousand requests may wait, and hold none.
     """
     caching = Caching.parse(request.headers.getlist("cache-control"))
-    async with gateway.uploading(), reserved(request, gateway.book) as reservation:
+    terms = Terms(may_find=caching.may_find, may_be_found=caching.may_be_found, client=client.name)
+    async with gateway.uploading(client), reserved(request, gateway.book, client) as reservation:
         sent = await read_upload(request, query)
-        fingerprint = ""
         if reservation:
             fingerprint = await run_in_threadpool(payload_fingerprint, (sent.data,), sent.options)
             # Before anything is fetched: what is at an address may have changed since, or be gone.
             if replay := await run_in_threadpool(reservation.replay, gateway.book, fingerprint):
                 return replay
-        webhook = await read_webhook(gateway, sent.options)
+            terms = replace(terms, idempotency=reservation.idempotency(fingerprint))
+        terms = replace(
+            terms,
+            webhook=await read_webhook(gateway, sent.options),
+            priority=Priority(sent.options.priority or urgency),
+        )
         data = await gateway.fetch(sent.options.image_url) if sent.options.image_url else sent.data
         upload = await run_in_threadpool(check_upload, data, sent.options, gateway.settings)
-        terms = Terms(
-            reservation.idempotency(fingerprint) if reservation else None,
-            may_find=caching.may_find,
-            may_be_found=caching.may_be_found,
-            webhook=webhook,
-            priority=Priority(upload.options.priority or urgency),
-        )
         return await run_in_threadpool(_submit, gateway, upload, accept, terms)
 
 

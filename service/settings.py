@@ -3,6 +3,7 @@
 import base64
 import binascii
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -36,6 +37,17 @@ class ServiceSettings(ContractSettings):
     """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on."""
+    bind: str = ""
+    """The address at which others reach what it listens on, where that is another one: of a container, the address of
+    the host on which its port is published. Empty is ``host``."""
+    api_keys: Path | None = None
+    """The file of the keys that the service may be called with; without one, nobody needs a key."""
+    allow_anonymous: bool = False
+    """Whether others than this machine may call the service without keys."""
+    allowed_hosts: Annotated[tuple[str, ...], *Listed] = ()
+    """Further names under which the service is asked for, with commas between them."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests that make jobs, for each key whose entry does not say otherwise; None is as many as they like."""
     max_body_megabytes: float = Field(default=32.0, gt=0)
     """The largest request body."""
     max_uploads: int = Field(default=64, ge=1)
@@ -46,6 +58,8 @@ class ServiceSettings(ContractSettings):
     """The largest result. A larger photograph is scaled down to it."""
     max_side: int = Field(default=16_383, ge=16)
     """The longest side of a picture, in and out, in pixels. WebP ends at 16,383 in any case, JPEG at 65,500."""
+    max_uploads_per_key: int = Field(default=8, ge=1)
+    """Uploads of one key that may come in at once, unless its entry says otherwise; one more is answered 429."""
     upload_idle_seconds: float = Field(default=15, gt=0)
     """How long an upload may pause, a request's header may take, and a client may read nothing of its answer."""
     upload_total_seconds: float = Field(default=120, gt=0)

@@ -93,7 +93,7 @@ def is_alive(pid: int) -> bool:
 
 def test_it_serves_from_a_strange_folder_on_all_addresses_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = tmp_path / 'it\'s my "data" [bold] é'
-    with running(folder, ATELIER_HOST="0.0.0.0") as process:
+    with running(folder, ATELIER_HOST="0.0.0.0", ATELIER_ALLOW_ANONYMOUS="true") as process:
         family = children(process.pid)
         assert set(family) == PARTS
         address = url(folder)

@@ -24,6 +24,7 @@ from redis import Redis
 from contract.images import ImageStore
 from contract.jobbook import Claim, JobBook
 from contract.jobs import StylizeJob, StylizeResult, Timings
+from contract.keys import Key, Scope, add_key, hash_of, new_secret
 from contract.presence import Presence
 from contract.queue import JobQueue
 from contract.storage import open_storage
@@ -289,3 +290,26 @@ def waits(gateway: LoneGateway) -> None:
 def the_one_that_waits(redis_client: "Redis") -> str:
     (job_id,) = redis_client.zrange("atelier:queued:stylize", 0, -1)
     return str(job_id)
+
+
+# --- Keys ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A file of keys, and the keys themselves."""
+
+    path: Path
+
+    def make(self, name: str, *scopes: Scope, **quotas: int) -> dict[str, str]:
+        """Another key; the headers that it is sent in."""
+        secret = new_secret()
+        add_key(self.path, name, Key(hash=hash_of(secret), scopes=frozenset(scopes or Scope), **quotas))
+        return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """A file without keys yet: nobody may call a gateway that has it."""
+    (tmp_path / "keys.toml").touch()
+    return Keys(tmp_path / "keys.toml")

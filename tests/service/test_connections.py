@@ -11,7 +11,7 @@ from contract.jobs import StylizeResult
 from tests.conftest import until
 from tests.service.conftest import TIMINGS, Gateways, LoneGateway, accepted, claimed
 
-REQUEST = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def answer(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nHost: te", REQUEST + b"GET /livez HT"])
+@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nHost: lo", REQUEST + b"GET /livez HT"])
 def test_a_connection_that_waits_without_a_whole_request_is_closed(hasty: LoneGateway, said: bytes) -> None:
     with connected(hasty) as connection:
         connection.sendall(said)
@@ -78,7 +78,9 @@ def test_a_request_under_way_is_not_closed_for_a_newcomer(gateways: Gateways) ->
         job = accepted(gateway)
         gateway.client.close()
         with connected(gateway) as waiting:
-            waiting.sendall(f"GET /jobs/{job}?wait=30 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+            waiting.sendall(
+                f"GET /jobs/{job}?wait=30 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+            )
             until(lambda: gateway.watcher.listeners == 1, what="a request that waits")
             with connected(gateway) as newcomer:
                 assert newcomer.recv(1) == b""
@@ -93,7 +95,7 @@ def test_a_client_that_does_not_read_its_answer_is_given_up(hasty: LoneGateway) 
     ref = hasty.images.put(data)
     made = StylizeResult(media_type=MediaType.PNG, width=48, height=32, bytes=len(data), sha256=ref.sha256)
     assert hasty.book.succeed(claim, made, TIMINGS)
-    request = f"GET /jobs/{job}/result HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode()
+    request = f"GET /jobs/{job}/result HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     with connected(hasty) as deaf, connected(hasty) as reader:
         deaf.sendall(request)
         reader.sendall(request)

@@ -33,7 +33,7 @@ from tests.service.conftest import (
 
 KEY = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
 
-HEAD = "POST /stylize?style=tiny HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n"
+HEAD = "POST /stylize?style=tiny HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n"
 """Of an upload that does not come to its end."""
 
 

@@ -153,7 +153,7 @@ def test_queues_and_workers_are_told(gateway: LoneGateway) -> None:
 def test_uploads_that_come_in_are_told(gateway: LoneGateway) -> None:
     address = gateway.client.base_url
     with socket.create_connection((address.host, address.port or 80)) as upload:
-        head = "POST /stylize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+        head = "POST /stylize HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
         upload.sendall(head.encode())
         until(lambda: told(gateway, "atelier_uploads") == 1, what="the upload")
     until(lambda: told(gateway, "atelier_uploads") == 0, what="the upload to be given up")

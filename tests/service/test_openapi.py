@@ -106,6 +106,8 @@ def test_the_description_tells_the_three_forms_of_a_request() -> None:
         "X-Request-ID",
         "traceparent",
     }
+    told = {"Idempotency-Replayed", "X-Cache", "X-Job-Id", "RateLimit", "RateLimit-Policy"}
+    assert set(stylize["responses"]["200"]["headers"]) >= told
     assert set(stylize["responses"]["200"]["content"]) == {*MediaType, "application/json"}
 
 
