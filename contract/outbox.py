@@ -17,7 +17,7 @@ from contract.webhooks import Attempt, Delivery
 
 OUTBOX = PREFIX + "outbox"
 DELIVERIES = PREFIX + "deliveries:"
-"""Of each job: under their numbers what happened, and under ``number:attempts`` what was tried."""
+"""Of each job: under their numbers what happened, and under ``number:attempts`` what was tried: JSON, with commas."""
 
 NOW = """
 local time = redis.call('TIME')
@@ -35,7 +35,7 @@ for _, call in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', due(0), 'LIMI
   local happened, attempts = unpack(redis.call('HMGET', ARGV[1] .. job, number, number .. ':attempts'))
   if happened then
     redis.call('ZADD', KEYS[1], due(ARGV[3]), call)
-    taken[#taken + 1] = {job, number, happened, attempts or '[]'}
+    taken[#taken + 1] = {job, number, happened, attempts or ''}
   else
     redis.call('ZREM', KEYS[1], call)  -- the time of its job is over
   end
@@ -47,10 +47,12 @@ return taken
 PUT_BACK = (
     NOW
     + """
--- The outbox, the deliveries of the job; the call, its number, attempts ('' as they are), seconds ('' is never again)
--- A call that would come after the job is gone is not made. One that another has delivered meanwhile stays delivered.
+-- The outbox, the deliveries of the job; the call, its number, an attempt ('' is none), seconds ('' is never again)
+-- A call that would come after the job is gone is not made, nor one that another gateway has delivered meanwhile.
 if ARGV[3] ~= '' and redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then
-  redis.call('HSET', KEYS[2], ARGV[2] .. ':attempts', ARGV[3])
+  local field = ARGV[2] .. ':attempts'
+  local earlier = redis.call('HGET', KEYS[2], field)
+  redis.call('HSET', KEYS[2], field, earlier and earlier .. ',' .. ARGV[3] or ARGV[3])
 end
 local left = redis.call('PTTL', KEYS[2])
 if ARGV[4] == '' or left == -2 or (left >= 0 and ARGV[4] * 1000 >= left) then
@@ -87,8 +89,7 @@ class Outbox:
 
     def attempted(self, delivery: Delivery, attempt: Attempt, again_in: float | None) -> None:
         """Notes an attempt. Another is made after so many seconds, unless the job is gone by then; None is none."""
-        attempts = [each.model_dump(mode="json") for each in (*delivery.attempts, attempt)]
-        self._return(delivery, json.dumps(attempts), again_in)
+        self._return(delivery, attempt.model_dump_json(), again_in)
 
     def put_back(self, delivery: Delivery, seconds: float) -> None:
         """To be taken again after so many seconds: nothing has been attempted."""
@@ -102,7 +103,7 @@ class Outbox:
             calls = [_call(job_id, number) for number in numbers]
             scores = self._redis.zmscore(OUTBOX, calls) if calls else []
         return [
-            _delivery(job_id, number, fields[str(number)], fields.get(f"{number}:attempts", "[]"), score)
+            _delivery(job_id, number, fields[str(number)], fields.get(f"{number}:attempts", ""), score)
             for number, score in zip(numbers, scores, strict=True)
         ]
 
@@ -115,12 +116,12 @@ class Outbox:
                 return delivery
         raise DeliveryNotFoundError("The job has no such delivery: GET /jobs/{id}/deliveries lists those that it has.")
 
-    def _return(self, delivery: Delivery, attempts: str, seconds: float | None) -> None:
+    def _return(self, delivery: Delivery, attempt: str, seconds: float | None) -> None:
         number, wait = delivery.number, "" if seconds is None else f"{seconds:.3f}"
         with queue_errors():
             self._put_back(
                 keys=[OUTBOX, DELIVERIES + delivery.job_id],
-                args=[_call(delivery.job_id, number), number, attempts, wait],
+                args=[_call(delivery.job_id, number), number, attempt, wait],
             )
 
 
@@ -139,6 +140,6 @@ def _delivery(job_id: str, number: str | int, happened: str, attempts: str, due:
         at=datetime.fromtimestamp(float(about["at"]), UTC),
         url=about["url"],
         record=JobRecord.from_hash(dict(zip(record[::2], record[1::2], strict=True))),
-        attempts=tuple(Attempt.model_validate(each) for each in json.loads(attempts)),
+        attempts=tuple(Attempt.model_validate(each) for each in json.loads(f"[{attempts}]")),
         next_attempt_at=None if due is None else datetime.fromtimestamp(due, UTC),
     )

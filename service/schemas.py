@@ -132,7 +132,7 @@ class DeliveryDocument(BaseModel):
 
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
-        delivered = bool(delivery.attempts) and delivery.attempts[-1].outcome == "delivered"
+        delivered = any(attempt.outcome == "delivered" for attempt in delivery.attempts)
         ended: Literal["delivered", "given-up"] = "delivered" if delivered else "given-up"
         return cls(
             number=delivery.number,

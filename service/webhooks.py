@@ -82,7 +82,7 @@ class Courier:
         self._signers = [Signer(secret.get_secret_value()) for secret in secrets]
         self._hold_seconds = call_seconds + MARGIN_SECONDS
         self._attempts = attempts
-        self._under_way: Counter[str] = Counter()
+        self._under_way: Counter[bytes] = Counter()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as calls:
@@ -113,7 +113,7 @@ class Courier:
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Makes one call, and writes down how it went. What cannot be written down is called once more."""
-        host = httpx.URL(delivery.url).host
+        host = httpx.URL(delivery.url).netloc
         if self._under_way[host] >= AT_ONCE_FOR_A_HOST:
             await run_in_threadpool(self._outbox.put_back, delivery, TURN_SECONDS)
             return

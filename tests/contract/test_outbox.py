@@ -163,6 +163,7 @@ def test_what_was_tried_is_kept_and_tried_again_when_it_is_time(
     assert (kept.attempts, kept.next_attempt_at) == ((FAILED, delivered), None)
     outbox.attempted(taken, FAILED, 0)  # a gateway that comes back from the dead
     assert outbox.take(10, 30) == []
+    assert outbox.deliveries(job_id)[0].attempts == (FAILED, delivered, FAILED)
 
 
 def test_nothing_is_tried_after_the_job_is_gone(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from contract.admission import Terms
 from contract.errors import InternalError, SettingsError
+from contract.outbox import Outbox
 from contract.settings import load
 from contract.webhooks import Webhook
 from service.settings import ServiceSettings
+from service.webhooks import AT_ONCE, AT_ONCE_FOR_A_HOST
 from tests.conftest import free_port, until
-from tests.contract.conftest import a_job
+from tests.contract.conftest import RESULT, a_job
 from tests.service.conftest import (
     ASYNC,
     TIMINGS,
@@ -97,8 +100,8 @@ def due(redis_client: "Redis", job_id: str, attempts: int) -> Callable[[], bool]
     """Whether so many attempts are written down; then the next is due: what time does, at once."""
 
     def tried() -> bool:
-        text = redis_client.hget(f"atelier:deliveries:{job_id}", "1:attempts")
-        if len(json.loads(text or "[]")) < attempts:
+        (delivery,) = Outbox(redis_client).deliveries(job_id)
+        if len(delivery.attempts) < attempts:
             return False
         redis_client.zadd("atelier:outbox", {f"{job_id}/1": 0}, xx=True)
         return True
@@ -215,16 +218,18 @@ def test_a_receiver_that_fails_twice_is_called_a_third_time(
             Receiver(NEW).verify(call.body, call.headers)
 
 
-def test_a_receiver_that_hangs_keeps_nobody_waiting(gateways: Gateways, receiver: Remote) -> None:
+def test_a_receiver_that_hangs_delays_its_own_calls_only(gateways: Gateways, receiver: Remote) -> None:
     with remote() as silent:
         silent.answers = [Answer(before_the_head=silent.hang)]
         with calling(gateways, receiver, silent) as gateway:
-            first = asked(gateway, silent)
-            second = asked(gateway, receiver)
-            assert first == second
-            succeed(gateway, first)
+            terms = Terms(may_find=True, may_be_found=True)
+            job_id = gateway.book.admit(a_job(), terms).record.id
+            assert gateway.book.succeed(claimed(gateway, job_id), RESULT, TIMINGS)
+            for _ in range(AT_ONCE + 5):  # more than a gateway calls at once
+                gateway.book.admit(a_job(), replace(terms, webhook=Webhook(url=hook(silent))))
+            gateway.book.admit(a_job(), replace(terms, webhook=Webhook(url=hook(receiver))))
             called(receiver)
-            called(silent)
+            assert 0 < silent.connections <= AT_ONCE_FOR_A_HOST
 
 
 def test_a_receiver_that_does_not_answer_is_tried_again(gateways: Gateways, redis_client: "Redis") -> None:
