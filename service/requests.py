@@ -104,7 +104,7 @@ class Answer:
             self._span.fail(str(self._status))
 
     def _begins(self, status: int) -> None:
-        self._status = status
+        self._status = int(status)
         self._code = self._scope.get(
             PROBLEM_CODE, InternalError.code if status == HTTPStatus.INTERNAL_SERVER_ERROR else ""
         )

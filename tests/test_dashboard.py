@@ -1,0 +1,98 @@
+"""The dashboard and the alerts speak of nothing that no process tells."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from service.problems import BY_CODE
+from tests.service.conftest import LoneGateway, accepted, post, succeed
+from tests.service.conftest import gateway as gateway
+from tests.service.conftest import gateways as gateways
+from trainer.metrics import TrainerMetrics
+from worker.metrics import WorkerMetrics
+
+DOCKER = Path(__file__).resolve().parents[1] / "docker"
+ON_A_GPU = {"atelier_device_memory_bytes"}
+ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+
+
+@pytest.fixture
+def exposed(gateway: LoneGateway) -> dict[str, set[str]]:
+    """Every sample that gateway, worker and trainer tell, with the labels that it has; also before anything happens."""
+    succeed(gateway, accepted(gateway))
+    post(gateway.client, b"no picture")
+    families = list(text_string_to_metric_families(gateway.client.get("/metrics").text))
+    registries: list[Collector] = [WorkerMetrics().registry, TrainerMetrics().registry]
+    families += [family for registry in registries for family in registry.collect()]
+    return {
+        family.name.removesuffix("_total") + ending: {name for sample in family.samples for name in sample.labels}
+        for family in families
+        for ending in ENDINGS.get(family.type, ())
+    }
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    for panel in json.loads((DOCKER / "grafana" / "atelier.json").read_text())["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+
+
+def alerts() -> Iterator[tuple[str, str]]:
+    for group in yaml.safe_load((DOCKER / "alerts.yml").read_text())["groups"]:
+        for rule in group["rules"]:
+            assert rule["annotations"].keys() == {"summary", "action"}, rule
+            yield rule["alert"], rule["expr"]
+
+
+def test_every_figure_of_the_dashboard_and_the_alerts_is_told(exposed: dict[str, set[str]]) -> None:
+    asked = [*panels(), *alerts()]
+    assert len(asked) > 25
+    for where, expression in asked:
+        names = re.findall(r"\b(?:atelier|process)_[a-z_]+", expression)
+        assert names, where
+        unknown = [name for name in names if name not in exposed and name not in ON_A_GPU]
+        assert unknown == [], where
+
+
+def test_the_page_of_figures_names_all_that_there_are_and_no_other(exposed: dict[str, set[str]]) -> None:
+    page = (DOCKER.parent / "docs" / "observability.md").read_text()
+    named = set(re.findall(r"`(atelier_[a-z_]+)`", page))
+    told = {re.sub("_(bucket|count|sum)$", "", name) for name in exposed if name.startswith("atelier_")}
+    told -= {name for name in told if name.endswith("_created")}  # when each began, which the library tells
+    assert named - ON_A_GPU == told
+
+
+def test_alerts_name_only_codes_that_there_are() -> None:
+    (failures,) = [expression for name, expression in alerts() if name == "JobsFailByOurFault"]
+    found = re.search('code=~"([^"]+)"', failures)
+    assert found is not None
+    assert set(found[1].split("|")) <= set(BY_CODE)
+
+
+def test_prometheus_finds_every_process_where_it_tells_its_figures() -> None:
+    root = DOCKER.parent
+    services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
+    ports = {"gateway": 8000} | {
+        name: int(services[name]["environment"]["ATELIER_METRICS_PORT"]) for name in ("worker", "trainer")
+    }
+    scraped = yaml.safe_load((DOCKER / "prometheus.yml").read_text())["scrape_configs"]
+    assert {each["job_name"]: each["dns_sd_configs"][0]["port"] for each in scraped} == ports
+    assert all(each["dns_sd_configs"][0]["names"] == [each["job_name"]] for each in scraped)
+
+
+def test_the_compose_file_beside_mounts_files_that_there_are() -> None:
+    root = DOCKER.parent
+    more: dict[str, Any] = yaml.safe_load((root / "docker-compose.observability.yml").read_text())
+    mounts = [volume.split(":")[0] for service in more["services"].values() for volume in service.get("volumes", ())]
+    files = [mount for mount in mounts if mount.startswith("./")]
+    assert len(files) == 5
+    assert [name for name in files if not (root / name).is_file()] == []
+    for name in ("datasource", "dashboards"):
+        assert yaml.safe_load((DOCKER / "grafana" / f"{name}.yml").read_text())["apiVersion"] == 1
