@@ -29,8 +29,8 @@ class Terms:
     """Whether a job that was asked for in the same words will do: one that goes on, or has succeeded."""
     may_be_found: bool = False
     """Whether this job will do for others."""
-    gone: str = ""
-    """A job that has succeeded and will not do, since its result is gone."""
+    gone: frozenset[str] = frozenset()
+    """Jobs that have succeeded and will not do, since their results are gone."""
     client: str = ""
     """The name of who asks, to whom the job will belong; only that client's jobs will do for it. Empty is everybody
     where clients are not told apart. Clients take turns in the queue."""

@@ -55,6 +55,7 @@
     │   ├── PoisonJobError             it took its worker down too often
     │   ├── JobTimeoutError            longer than a job may take
     │   ├── JobCanceledError           somebody canceled it
+    │   ├── BatchFailedError           none of its pictures could be made
     │   ├── OutOfMemoryError           the picture does not fit into memory
     │   ├── ScratchFullError           the worker's disk is too full for a picture of this size
     │   ├── TrainingDivergedError      the losses grew instead of falling
@@ -359,6 +360,11 @@ class JobTimeoutError(JobError):
 class JobCanceledError(JobError):
     code = "job-canceled"
     title = "The job was canceled"
+
+
+class BatchFailedError(JobError):
+    code = "batch-failed"
+    title = "No picture of the batch could be made"
 
 
 class OutOfMemoryError(JobError):

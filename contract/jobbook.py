@@ -10,7 +10,7 @@ import math
 import re
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -35,6 +35,7 @@ from contract.errors import (
     StyleExistsError,
 )
 from contract.jobs import (
+    BatchJob,
     JobFailure,
     JobRecord,
     JobState,
@@ -189,16 +190,48 @@ class JobBook:
         """
         name = request.name if isinstance(request, TrainJob) else ""
         limit = self._limit(request.kind, terms.priority)
-        key = terms.idempotency
+        said = {**self._said(terms), "kind": request.kind, "limit": limit, "name": name}
+        return self._admitted("CREATE", request, said, terms, (request,))
+
+    def admit_batch(self, batch: BatchJob, requests: Sequence[StylizeJob], terms: Terms) -> Admission:
+        """A batch of jobs for these requests, new ones or such as will do as well: of all of them, or of none.
+
+        Raises as ``admit`` does.
+        """
         said = {
-            "kind": request.kind,
-            "limit": limit,
-            "name": name,
+            **self._said(terms),
+            "kind": "stylize",
+            "limit": self._limit("stylize", terms.priority),
+            "jobs": [{"id": str(uuid.uuid4()), "request": request.model_dump_json()} for request in requests],
+            "result_seconds": self._settings.result_seconds,
+            "tombstone_seconds": self._settings.tombstone_seconds,
+        }
+        return self._admitted("CREATE_BATCH", batch, said, terms, requests)
+
+    def found(self, requests: Sequence[StylizeJob], terms: Terms) -> list[JobRecord]:
+        """The jobs that there are for these requests, and that have succeeded."""
+        if not terms.may_find:
+            return []
+        with queue_errors():
+            ids = cast(
+                list[str | None],
+                self._redis.mget([_key("same", request_fingerprint(request, terms.client)) for request in requests]),
+            )
+            pipeline = self._redis.pipeline(transaction=False)
+            for job_id in filter(None, ids):
+                pipeline.hgetall(_key("job", job_id))
+            records = [JobRecord.from_hash(fields) for fields in pipeline.execute() if fields]
+        return [record for record in records if record.state is JobState.SUCCEEDED]
+
+    def _said(self, terms: Terms) -> dict[str, Any]:
+        """The terms, as the scripts read them."""
+        key = terms.idempotency
+        return {
             "token": key.token if key else "",
             "fingerprint": key.fingerprint if key else "",
             "may_find": terms.may_find,
             "hit_milliseconds": round(1000 * min(HIT_SECONDS, self._settings.result_seconds / 10)),
-            "gone": terms.gone,
+            "gone": sorted(terms.gone),
             "client": terms.client,
             "priority": terms.priority,
             "origin": origin().model_dump_json(),
@@ -206,20 +239,29 @@ class JobBook:
             "max_webhooks": MAX_WEBHOOKS,
             "max_calls": MAX_DELIVERIES,
         }
+
+    def _admitted(
+        self,
+        script: str,
+        request: StylizeJob | TrainJob | BatchJob,
+        said: dict[str, Any],
+        terms: Terms,
+        requests: Sequence[StylizeJob | TrainJob],
+    ) -> Admission:
+        """What a script makes of a request; of a batch, of each of its requests."""
+        shares = terms.may_find or terms.may_be_found
         outcome, job_id = self._run(
-            "CREATE",
+            script,
             str(uuid.uuid4()),
             request.model_dump_json(),
             json.dumps(said),
             more_keys=(
-                _key("idempotency", key.key) if key else "",
-                _key("same", request_fingerprint(request, terms.client))
-                if terms.may_find or terms.may_be_found
-                else "",
+                _key("idempotency", terms.idempotency.key) if terms.idempotency else "",
+                *(_key("same", request_fingerprint(each, terms.client)) if shares else "" for each in requests),
             ),
         )
         if not job_id:
-            raise _refusal(outcome, limit, name)
+            raise _refusal(outcome, said["limit"], said.get("name", ""))
         return Admission(self.get(job_id), outcome)
 
     def forget(self, job_id: str) -> None:
@@ -390,7 +432,23 @@ class JobBook:
             for job_id in cast(list[str], active):
                 pipeline.hgetall(_key("job", job_id))
             records = [JobRecord.from_hash(fields) for fields in pipeline.execute() if fields]
-        return {picture.sha256 for record in records for picture in record.pictures}
+        return {picture.sha256 for record in records for picture in record.pictures} | self._results_of_batches()
+
+    def _results_of_batches(self) -> set[str]:
+        """The pictures that children of batches have made: they are kept as long as the batch, which may be longer than
+        they would be by themselves."""
+        batches = PREFIX + "batches"
+        with queue_errors():
+            ids = sorted(cast(set[str], self._redis.smembers(batches)))
+            pipeline = self._redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipeline.hget(_key("job", job_id), "children")
+            children = dict(zip(ids, pipeline.execute(), strict=True))
+            if over := [job_id for job_id, listed in children.items() if not listed]:
+                self._redis.srem(batches, *over)
+            for child in {child["id"] for listed in children.values() if listed for child in json.loads(listed)}:
+                pipeline.hget(_key("job", child), "result")
+            return {json.loads(result)["sha256"] for result in pipeline.execute() if result}
 
     def missed(self, kind: JobKind, tickets: int) -> None:
         """Notes that so many tickets were missing, and have been sent again."""

@@ -64,6 +64,11 @@ class StyleShare(Message):
         return f"{self.style}:{self.weight:g}"
 
 
+def written(styles: "tuple[StyleShare, ...]") -> str:
+    """As a client may write it: ``name@version``, or ``name@version:weight,…``."""
+    return str(styles[0].style) if len(styles) == 1 else ",".join(map(str, styles))
+
+
 class StylizeJob(Message):
     """One picture in one style, or in a blend of styles that share a trunk."""
 
@@ -92,8 +97,22 @@ class StylizeJob(Message):
 
     @property
     def style(self) -> str:
-        """As a client may write it: ``name@version``, or ``name@version:weight,…``."""
-        return str(self.styles[0].style) if len(self.styles) == 1 else ",".join(map(str, self.styles))
+        return written(self.styles)
+
+
+class BatchJob(Message):
+    """Several pictures in one style, or one blend: each is a job of its own, and this one tells how they do."""
+
+    kind: Literal["batch"] = "batch"
+    styles: tuple[StyleShare, ...] = Field(min_length=1, max_length=MAX_BLEND)
+
+    @property
+    def pictures(self) -> tuple[ImageRef, ...]:
+        return ()
+
+    @property
+    def style(self) -> str:
+        return written(self.styles)
 
 
 class TrainJob(Message):
@@ -174,6 +193,14 @@ class TrainResult(Message):
     evaluation: Evaluation | None = None
 
 
+class BatchResult(Message):
+    """What became of the pictures of a batch."""
+
+    succeeded: int
+    failed: int
+    canceled: int
+
+
 class JobFailure(Message):
     """Why a job failed: the code and the message of an AtelierError."""
 
@@ -201,17 +228,26 @@ class Origin(Message):
     """As W3C Trace Context writes it."""
 
 
+class Child(Message):
+    """A job of a batch, and how it is."""
+
+    id: str
+    state: JobState
+
+
 class JobRecord(Message):
     """The truth about a job, as Redis holds it. Times are those of Redis's clock."""
 
     id: str
     state: JobState
-    request: Annotated[StylizeJob | TrainJob, Field(discriminator="kind")]
+    request: Annotated[StylizeJob | TrainJob | BatchJob, Field(discriminator="kind")]
     client: str = ""
     """The name of who asked for it; empty where clients are not told apart."""
     origin: Origin = Origin()
     """The request that made the job, for logs and traces."""
     priority: Priority = Priority.NORMAL
+    children: tuple[Child, ...] = ()
+    """Of a batch: one for each picture, in their order. Equal pictures may be one job."""
     attempt: int = 0
     fence: int = 0
     """Raised with every claim and cancellation: whoever holds an older number may no longer write."""
@@ -221,7 +257,7 @@ class JobRecord(Message):
     expires_at: datetime | None = None
     timings: Timings = Timings()
     progress: Progress | None = None
-    result: StylizeResult | TrainResult | None = None
+    result: StylizeResult | TrainResult | BatchResult | None = None
     error: JobFailure | None = None
 
     @property
@@ -239,7 +275,7 @@ class JobRecord(Message):
         """From the flat fields of a Redis hash: times are seconds since 1970, nested values JSON."""
         values: dict[str, Any] = {name: fields[name] for name in ("id", "state", "attempt", "fence")}
         values |= {name: fields[name] for name in ("client", "priority") if name in fields}
-        for name in ("request", "origin", "timings", "progress", "result", "error"):
+        for name in ("request", "children", "origin", "timings", "progress", "result", "error"):
             if fields.get(name):
                 values[name] = json.loads(fields[name])
         if style := values.get("request", {}).pop("style", None):  # written before styles could be blended

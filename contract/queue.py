@@ -5,7 +5,7 @@ revocation) is not used: the job book knows better. A ticket may be lost or deli
 comes of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -15,7 +15,7 @@ from redis import Redis, RedisError
 from contract.admission import ALONE, Admission, Terms
 from contract.errors import QueueUnavailableError
 from contract.jobbook import KINDS, PREFIX, JobBook, JobKind, queue_errors
-from contract.jobs import JobRecord, StylizeJob, TrainJob
+from contract.jobs import BatchJob, JobRecord, StylizeJob, TrainJob
 from contract.settings import ContractSettings
 from contract.tracing import span
 
@@ -98,6 +98,19 @@ class JobQueue:
             if admission.how == "created":
                 try:
                     self._ring(request.kind, self._book.depth(request.kind).queued, at_most=1)
+                except QueueUnavailableError:
+                    self._book.forget(admission.record.id)
+                    raise
+        return admission
+
+    def admit_batch(self, batch: BatchJob, requests: Sequence[StylizeJob], terms: Terms) -> Admission:
+        """Writes all of a batch down, or nothing, then sends tickets. Raises as ``admit`` does."""
+        with span("admission") as current:
+            admission = self._book.admit_batch(batch, requests, terms)
+            current.tell(atelier__job=admission.record.id, atelier__admission=admission.how)
+            if admission.how == "created":
+                try:
+                    self._ring("stylize", self._book.depth("stylize").queued, at_most=len(requests))
                 except QueueUnavailableError:
                     self._book.forget(admission.record.id)
                     raise

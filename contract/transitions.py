@@ -9,6 +9,9 @@ of gateways and workers do not matter.
 The order of those that wait, of each kind: a set of clients for each class of priority (scores are the order of their
 turns), and a set of jobs for each client of a class (scores are the order in which they came). Under the bare name
 stands the latest number that was given out as such a score.
+
+A batch is a job that nobody works on: its record holds its children, jobs like all others, as JSON with their states.
+Whatever script moves a child moves its batches along, and ends them with the last child.
 """
 
 ANNOUNCEMENTS_KEPT = 10_000
@@ -20,8 +23,8 @@ PRELUDE = (
     f"local ANNOUNCEMENTS_KEPT, SHARE = {ANNOUNCEMENTS_KEPT}, {SHARE}"
     + """
 local job, heartbeat, tombstone, events, names, announcements, durations, counts = unpack(KEYS, 1, 8)
-local sets = {stylize = {KEYS[9], KEYS[10]}, train = {KEYS[11], KEYS[12]}}
 local order = KEYS[13]
+local sets = {stylize = {KEYS[9], KEYS[10]}, train = {KEYS[11], KEYS[12]}, batch = {order .. ':none', order .. ':none'}}
 local PRIORITIES = {'interactive', 'normal', 'batch'}
 local id = ARGV[1]
 local queued, running = unpack(sets[redis.call('HGET', job, 'kind') or 'stylize'])
@@ -154,23 +157,88 @@ local function learn(time)
   redis.call('EXPIRE', durations, 86400)
 end
 
--- Ends the job: from here on it lives for result_seconds, and its id a little longer.
+-- The job has ended: from here on it lives for result_seconds, and its id a little longer.
+local function live_on(result_seconds, tombstone_seconds)
+  redis.call('HSET', job, 'expires_at', tostring(now() + result_seconds))
+  free_same(get('state') == 'succeeded' and result_seconds)
+  for_keys('EXPIRE', result_seconds)
+  redis.call('EXPIRE', job, result_seconds)
+  redis.call('SET', tombstone, 1, 'EX', result_seconds + tombstone_seconds)
+  redis.call('EXPIRE', events, result_seconds)
+  redis.call('EXPIRE', beside('deliveries:') .. id, result_seconds)
+end
+
+local function is_terminal(state)
+  return state == 'succeeded' or state == 'failed' or state == 'canceled'
+end
+
+local settle_batches
+
+-- Ends the job, and with the last of its children a batch.
 local function finish(state, result_seconds, tombstone_seconds)
   local time = now()
-  if state == 'succeeded' then learn(time) end
-  count_one('finished', get('kind') or 'stylize', state)
+  local kind = get('kind') or 'stylize'
+  if state == 'succeeded' and kind ~= 'batch' then learn(time) end
+  count_one('finished', kind, state)
   redis.call('HSET', job, 'state', state, 'finished_at', time, 'expires_at', tostring(time + result_seconds))
   dequeue()
   redis.call('ZREM', running, id)
   redis.call('DEL', heartbeat)
   free_name()
-  free_same(state == 'succeeded' and result_seconds)
-  for_keys('EXPIRE', result_seconds)
-  redis.call('EXPIRE', job, result_seconds)
-  redis.call('SET', tombstone, 1, 'EX', result_seconds + tombstone_seconds)
   announce(state)
-  redis.call('EXPIRE', events, result_seconds)
-  redis.call('EXPIRE', beside('deliveries:') .. id, result_seconds)
+  live_on(result_seconds, tombstone_seconds)
+  settle_batches(result_seconds, tombstone_seconds)
+end
+
+-- The batch has so many children in each state, and all of them have ended. As long as it is kept, they are.
+local function end_batch(children, count, result_seconds, tombstone_seconds)
+  local outcome = (count.succeeded > 0 and 'succeeded') or (count.failed > 0 and 'failed') or 'canceled'
+  if outcome == 'succeeded' then
+    redis.call('HSET', job, 'result', cjson.encode({succeeded = count.succeeded, failed = count.failed,
+      canceled = count.canceled}))
+  elseif outcome == 'failed' then
+    redis.call('HSET', job, 'error', cjson.encode({code = 'batch-failed',
+      detail = 'No picture of the batch could be made: the jobs of its document say why.'}))
+  end
+  finish(outcome, result_seconds, tombstone_seconds)
+end
+
+-- Writes down how the children of a batch are now, and ends it when they have. Whenever one has ended, those that had
+-- ended before are kept for as long as that one.
+local function settle(batch, result_seconds, tombstone_seconds)
+  local child = id
+  turn_to(batch)
+  if not get('children') or is_terminal(get('state')) then return turn_to(child) end
+  local children = cjson.decode(get('children'))
+  local count = {queued = 0, running = 0, succeeded = 0, failed = 0, canceled = 0}
+  for _, other in ipairs(children) do
+    other.state = redis.call('HGET', job_of(other.id), 'state') or other.state
+    count[other.state] = count[other.state] + 1
+  end
+  redis.call('HSET', job, 'children', cjson.encode(children))
+  if get('state') == 'queued' and count.queued < #children then
+    redis.call('HSET', job, 'state', 'running', 'started_at', now())
+    announce('running')
+  end
+  local ended = #children - count.queued - count.running
+  if tostring(ended) ~= get('ended') then
+    local progress = cjson.encode({fraction = ended / #children, stage = 'stylizing',
+      detail = ended .. ' of ' .. #children .. ' pictures'})
+    redis.call('HSET', job, 'ended', ended, 'progress', progress)
+    tell(1000, 'event', 'progress', 'progress', progress)
+    for _, other in ipairs(children) do
+      turn_to(other.id)
+      if get('state') and is_terminal(other.state) then live_on(result_seconds, tombstone_seconds) end
+    end
+    turn_to(batch)
+  end
+  if ended == #children then end_batch(children, count, result_seconds, tombstone_seconds) end
+  turn_to(child)
+end
+
+-- Whatever batches the job is of.
+settle_batches = function(result_seconds, tombstone_seconds)
+  for batch in string.gmatch(get('batches') or '', '%S+') do settle(batch, result_seconds, tombstone_seconds) end
 end
 
 -- An id without a job (it was evicted: the memory policy of this Redis is wrong) leaves the sets at once, and its line
@@ -180,10 +248,6 @@ local function drop()
     redis.call('ZREM', of_kind[1], id)
     redis.call('ZREM', of_kind[2], id)
   end
-end
-
-local function is_terminal(state)
-  return state == 'succeeded' or state == 'failed' or state == 'canceled'
 end
 
 -- It has been tried too often.
@@ -217,17 +281,20 @@ UNRESERVE = """
 if redis.call('HGET', KEYS[14], 'token') == ARGV[2] then redis.call('DEL', KEYS[14]) end
 """
 
-CREATE = """
--- id, request, terms as JSON; the idempotency key, the key of the same request ('' is none)
--- → {'created' | 'replayed' | 'shared' | 'hit', job} | {'full' | 'taken' | 'other payload' | 'in flight', ''}
--- Asked twice with the same id, it creates once. A name (of a style to train) may be that of one job at a time.
+ADMIT = """
+-- id, request, terms as JSON; the idempotency key ('' is none) and other keys
+-- → {'created' | …, job} | {why not, ''}. Asked twice with the same id, it creates once.
 if redis.call('EXISTS', job) == 1 then return {'created', id} end
-local key, same = KEYS[14], KEYS[15]
+local key = KEYS[14]
 local terms = cjson.decode(ARGV[3])
 local kind, webhook = terms.kind, terms.webhook
 
 local function lives(other)
-  return other and other ~= terms.gone and redis.call('EXISTS', job_of(other)) == 1
+  if not other then return false end
+  for _, gone in ipairs(terms.gone) do
+    if other == gone then return false end
+  end
+  return redis.call('EXISTS', job_of(other)) == 1
 end
 
 -- From now on the idempotency key means this job, as long as there is this job.
@@ -268,6 +335,24 @@ local function hurry(other)
   enqueue(since)
 end
 
+-- A new job, as it is written down.
+local function write_down(of_kind, request)
+  redis.call('HSET', job, 'id', id, 'kind', of_kind, 'request', request, 'state', 'queued', 'attempt', 0, 'fence', 0,
+    'created_at', now(), 'priority', terms.priority, 'client', terms.client, 'origin', terms.origin,
+    'place', redis.call('INCR', order))
+end
+
+-- It waits, and is found by the same request ('' is none).
+local function put_in_line(same)
+  if same ~= '' then
+    redis.call('SET', same, id)
+    redis.call('HSET', job, 'same', same)
+  end
+  enqueue(now())
+  announce('queued')
+  count_one('admitted', get('kind'), 'created')
+end
+
 if key ~= '' then
   local known, holder = unpack(redis.call('HMGET', key, 'job', 'token'))
   if lives(known) then
@@ -277,7 +362,15 @@ if key ~= '' then
   end
   if holder and holder ~= terms.token then return {'in flight', ''} end
 end
+"""
 
+CREATE = (
+    ADMIT
+    + """
+-- Further keys: that of the same request ('' is none).
+-- → {'created' | 'replayed' | 'shared' | 'hit', job} | {'full' | 'taken' | 'other payload' | 'in flight', ''}
+-- A name (of a style to train) may be that of one job at a time.
+local same = KEYS[15]
 local earlier = same ~= '' and terms.may_find and redis.call('GET', same)
 if lives(earlier) and has_room(earlier) then
   local state = redis.call('HGET', job_of(earlier), 'state')
@@ -312,21 +405,72 @@ if terms.name ~= '' then
   redis.call('HSET', names, terms.name, id)
   redis.call('HSET', job, 'name', terms.name)
 end
-local time = now()
-redis.call('HSET', job, 'id', id, 'kind', kind, 'request', ARGV[2], 'state', 'queued', 'attempt', 0, 'fence', 0,
-  'created_at', time, 'priority', terms.priority, 'client', terms.client, 'origin', terms.origin,
-  'place', redis.call('INCR', order))
-if same ~= '' then
-  redis.call('SET', same, id)
-  redis.call('HSET', job, 'same', same)
-end
+write_down(kind, ARGV[2])
 remember(id)
 subscribe(id)
-enqueue(time)
-announce('queued')
-count_one('admitted', kind, 'created')
+put_in_line(same)
 return {'created', id}
 """
+)
+
+CREATE_BATCH = (
+    ADMIT
+    + """
+-- Further keys: for each child that of the same request ('' is none), which may be a job that there is.
+-- → {'created' | 'replayed', job} | {'full' | 'other payload' | 'in flight', ''}. All children are taken, or none.
+queued, running = unpack(sets[kind])
+local chosen, fresh, of_same = {}, {}, {}
+local new = 0
+for number, child in ipairs(terms.jobs) do
+  local same = KEYS[14 + number]
+  local earlier = same ~= '' and terms.may_find and (of_same[same] or redis.call('GET', same))
+  if earlier and not of_same[same] then
+    local state = lives(earlier) and redis.call('HGET', job_of(earlier), 'state')
+    local lasts = state and redis.call('PTTL', job_of(earlier))
+    if not state or (is_terminal(state) and lasts < terms.hit_milliseconds) then earlier = false end
+  end
+  if not earlier then
+    earlier, new = child.id, new + 1
+    fresh[child.id] = {child.request, same}
+  end
+  if same ~= '' then of_same[same] = earlier end
+  chosen[number] = earlier
+end
+if redis.call('ZCARD', queued) + new > terms.limit then return {'full', ''} end
+
+write_down('batch', ARGV[2])
+remember(id)
+subscribe(id)
+redis.call('SADD', beside('batches'), id)
+announce('queued')
+count_one('admitted', 'batch', 'created')
+local batch, children, taken = id, {}, {}
+for number, other in ipairs(chosen) do
+  turn_to(other)
+  if fresh[other] and not taken[other] then
+    write_down(kind, fresh[other][1])
+    put_in_line(fresh[other][2])
+  elseif not taken[other] then
+    if is_terminal(get('state')) then
+      count_one('admitted', kind, 'hit')
+    else
+      redis.call('HINCRBY', job, 'sharers', 1)
+      hurry(other)
+      count_one('admitted', kind, 'shared')
+    end
+  end
+  if not taken[other] and not is_terminal(get('state')) then
+    redis.call('HSET', job, 'batches', (get('batches') or '') .. ' ' .. batch)
+  end
+  taken[other] = true
+  children[number] = {id = other, state = get('state')}
+end
+turn_to(batch)
+redis.call('HSET', job, 'children', cjson.encode(children), 'ended', 0)
+settle(batch, terms.result_seconds, terms.tombstone_seconds)
+return {'created', batch}
+"""
+)
 
 SNAPSHOT = """
 -- id → {fields and values of the job, its latest event}. Not a transaction: those are refused when memory is short.
@@ -336,15 +480,24 @@ return {redis.call('HGETALL', job), latest[1] and latest[1][1] or '0-0'}
 
 FORGET = """
 -- id → nothing. Takes a job back whose ticket could not be sent, unless somebody has it already, or another request has
--- been given it: then the reaper sends the ticket.
-if get('state') == 'queued' and get('fence') == '0' and not get('sharers') and not get('replays') then
+-- been given it: then the reaper sends the ticket. Of a batch, the jobs that came with it, too.
+local function forget(needed)
+  if needed or get('fence') ~= '0' or get('sharers') or get('replays') then return end
   free_name()
   free_same()
   for_keys('DEL')
   dequeue()
   local kind = get('kind') or 'stylize'
+  redis.call('SREM', beside('batches'), id)
   redis.call('DEL', job, events)
   count_one('finished', kind, 'forgotten')  -- last: a Redis short of memory takes it after what makes room only
+end
+local batch, children = id, cjson.decode(get('children') or '[]')
+if #children > 0 then forget(is_terminal(get('state'))) else forget(get('state') ~= 'queued') end
+if redis.call('EXISTS', job) == 1 then return end
+for _, child in ipairs(children) do
+  turn_to(child.id)
+  if get('batches') == ' ' .. batch then forget(get('state') ~= 'queued') end
 end
 """
 
@@ -415,6 +568,7 @@ while true do
     redis.call('SET', heartbeat, fence, 'PX', ARGV[6])
     redis.call('SET', noted, id, 'PX', ARGV[6])
     announce('running')
+    settle_batches(ARGV[8], ARGV[9])
     return {'claimed', id, fence}
   end
 end
@@ -429,6 +583,7 @@ if get('state') == 'queued' then
   dequeue()
   redis.call('ZADD', running, now(), id)
   announce('running')
+  settle_batches()
 end
 redis.call('SET', heartbeat, ARGV[2], 'PX', ARGV[3])
 return 1
@@ -471,17 +626,31 @@ redis.call('ZREM', running, id)
 enqueue(tostring(now() - ARGV[4]))
 redis.call('DEL', heartbeat)
 announce('queued')
+settle_batches()
 return 1
 """
 
 CANCEL = """
 -- id, result_seconds, tombstone_seconds → the state it was in before, or 'shared' when several requests were given it.
--- The new fence keeps its worker from writing.
+-- The new fence keeps its worker from writing. Of a batch, the children that others were given go on.
 local state = get('state')
 if not state or is_terminal(state) then return state end
 if get('sharers') then return 'shared' end
+local children = cjson.decode(get('children') or '[]')
 redis.call('HINCRBY', job, 'fence', 1)
 finish('canceled', ARGV[2], ARGV[3])
+local batch = id
+for _, child in ipairs(children) do
+  turn_to(child.id)
+  child.state = get('state') or child.state
+  if not is_terminal(child.state) and not get('sharers') then
+    redis.call('HINCRBY', job, 'fence', 1)
+    finish('canceled', ARGV[2], ARGV[3])
+    child.state = 'canceled'
+  end
+end
+turn_to(batch)
+if #children > 0 then redis.call('HSET', job, 'children', cjson.encode(children)) end
 return state
 """
 
@@ -500,6 +669,7 @@ redis.call('HSET', job, 'state', 'queued')
 redis.call('ZREM', running, id)
 enqueue(tostring(now() - ARGV[6]))
 announce('queued')
+settle_batches()
 count_one('reaped', get('kind') or 'stylize', 'queued')
 return 'queued'
 """
@@ -520,6 +690,7 @@ SCRIPTS = (
     "RESERVE",
     "UNRESERVE",
     "CREATE",
+    "CREATE_BATCH",
     "SNAPSHOT",
     "FORGET",
     "PICK",

@@ -216,7 +216,7 @@ def test_a_result_that_is_gone_is_not_found(book: JobBook) -> None:
     done(book, gone)
     new = book.admit(a_job(), keyed("key")).record.id
     assert new == gone
-    again = book.admit(a_job(), Terms(Idempotency("key", "token", "payload"), True, True, gone=gone))
+    again = book.admit(a_job(), Terms(Idempotency("key", "token", "payload"), True, True, gone=frozenset({gone})))
     assert again.how == "created"
     assert book.admit(a_job(), SHARED).record.id == again.record.id
 

@@ -43,7 +43,7 @@ from contract.jobbook import (
     connect,
     events_key,
 )
-from contract.jobs import JobRecord, JobState, Priority, Progress, Stage, StylizeJob, Timings, TrainJob
+from contract.jobs import BatchJob, JobRecord, JobState, Priority, Progress, Stage, StylizeJob, Timings, TrainJob
 from contract.settings import ContractSettings
 from tests.conftest import claim_of, free_port, until
 from tests.contract.conftest import RESULT, TRAINED, a_job, a_training, claimed, own_redis, silence
@@ -922,6 +922,8 @@ EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
     lambda book, claim: book.get(claim.job_id),
     lambda book, claim: book.cancel(claim.job_id),
     lambda book, _: book.admit(a_job(), SHARED),
+    lambda book, _: book.admit_batch(BatchJob(styles=a_job().styles), [a_job()], SHARED),
+    lambda book, _: book.found([a_job()], SHARED),
     lambda book, _: book.reserve("key", "token"),
     lambda book, _: book.unreserve("key", "token"),
     lambda book, claim: book.snapshot(claim.job_id),

@@ -360,12 +360,13 @@ def test_a_ticket_too_many_does_nothing(service: Service, work: Work) -> None:
 def test_states_of_jobs_that_have_ended_are_forgotten_and_others_are_not(
     service: Service, learnt: Callable[..., JobRecord]
 ) -> None:
-    waiting, canceled = service.create("waiting"), service.create("canceled")
+    others, canceled = service.create("others"), service.create("canceled")
+    assert claim_of(service.book, others) is not None, "another trainer has it"
     service.book.cancel(canceled)
-    for job_id in (waiting, canceled, "never-was"):
+    for job_id in (others, canceled, "never-was"):
         obstore.put(service.storage, f"{TRAININGS}{job_id}/state.pt", b"state")
     learnt("mine")
-    assert service.leftovers() == [f"{waiting}/state.pt"]
+    assert service.leftovers() == [f"{others}/state.pt"]
 
 
 # --- Jobs that fail ------------------------------------------------------------------------------------------------
