@@ -8,7 +8,7 @@ from rich.text import Text
 
 from atelier import content, keys, styles, training
 from atelier import up as launcher
-from atelier.client import Client
+from atelier.client import Client, Option
 from atelier.places import complaints, out, service_url, style_store
 from atelier.settings import LauncherSettings
 from contract.errors import AtelierError, InvalidParameterError
@@ -42,9 +42,11 @@ def _announce(url: str) -> None:
 
 @app.command()
 def stylize(
-    photograph: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG, WebP or AVIF.")],
+    photographs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG, WebP or AVIF.")],
     style: Annotated[str, typer.Option(help="A style's name, name@version, or a blend: a:0.6,b:0.4.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the picture goes; of several photographs, a folder.")
+    ],
     strength: Annotated[
         float | None, typer.Option(min=0, max=MAX_STRENGTH, help="0 is the photograph, 1 the style.")
     ] = None,
@@ -52,18 +54,52 @@ def stylize(
     size: Annotated[int | None, typer.Option(help="The long side of the result in pixels.")] = None,
     quality: Annotated[int | None, typer.Option(help="1 to 100.")] = None,
 ) -> None:
-    """Stylizes a photograph; the suffix of the output says its format."""
-    image_format = _format_of(output)
+    """Stylizes a photograph, and the suffix of the output says its format; or several, into a folder, each under its
+    own name and in its own format."""
+    options: dict[str, Option] = {
+        "strength": strength,
+        "preserve_color": preserve_color or None,
+        "size": size,
+        "quality": quality,
+    }
+    if len(photographs) == 1:
+        image_format = _format_of(output)
+        with Client(service_url()) as client:
+            _write(output, client.stylize(photographs[0], style, format=image_format, **options))
+    elif not _stylize_all(photographs, style, output, options):
+        raise typer.Exit(1)
+
+
+def _stylize_all(photographs: list[Path], style: str, folder: Path, options: dict[str, Option]) -> bool:
+    """Whether all of them could be."""
+    _check_folder(photographs, folder)
+    done = True
     with Client(service_url()) as client:
-        picture = client.stylize(
-            photograph,
-            style,
-            strength=strength,
-            preserve_color=preserve_color or None,
-            size=size,
-            quality=quality,
-            format=image_format,
+        for photograph, picture in client.stylize_all(photographs, style, **options):
+            if isinstance(picture, bytes):
+                _write(folder / photograph.name, picture)
+            else:
+                done = False
+                complaints.print(Text("atelier:", "red"), f"{photograph}: {picture}", soft_wrap=True)
+    return done
+
+
+def _check_folder(photographs: list[Path], folder: Path) -> None:
+    """Makes the folder. What could not be written, or would be written over, is refused before anything is sent."""
+    names = [photograph.name for photograph in photographs]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise InvalidParameterError(f"Two photographs are called {doubled}: rename one.", parameter="photographs")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidParameterError(f"{folder} is no folder ({error.strerror}).", parameter="output") from error
+    if any(photograph.resolve().parent == folder.resolve() for photograph in photographs):
+        raise InvalidParameterError(
+            f"The photographs are in {folder} themselves: name another folder.", parameter="output"
         )
+
+
+def _write(output: Path, picture: bytes) -> None:
     try:
         output.write_bytes(picture)
     except OSError as error:

@@ -19,6 +19,8 @@ WAIT_SECONDS = 30
 AGAIN_SECONDS = 1
 AWAY_SECONDS = 60
 UNFINISHED = ("queued", "running")
+PART_BYTES = 512
+"""More than what a form adds to a file."""
 
 Watch = Callable[[dict[str, Any]], object]
 Option = str | int | float | bool | None
@@ -83,6 +85,26 @@ class Client:
             job = self.follow(response.json(), lambda _: None)
             response = self._request("GET", job["urls"]["result"])
         return _checked(response).content
+
+    def stylize_all(
+        self, photographs: Sequence[Path], style: str, **options: Option
+    ) -> Iterator[tuple[Path, bytes | ServiceError]]:
+        """Each photograph in a style, in their order, in batches as large as the service takes; or why it is not.
+
+        ``style`` and ``options`` are those of ``stylize``. A batch is taken whole or not at all: what keeps it from
+        being taken is raised.
+        """
+        limits = {limit["name"]: limit["value"] for limit in _checked(self._request("GET", "/limits")).json()["limits"]}
+        for paths in sliced(photographs, int(limits["batch"]), int(limits["body"])):
+            if len(paths) == 1:
+                yield paths[0], self.stylize(paths[0], style, **options)
+                continue
+            job = self.follow(self._begin_batch(paths, {"style": style, **_given(options)}), lambda _: None)
+            for path, child in zip(paths, job["children"], strict=True):
+                try:
+                    yield path, _checked(self._request("GET", child["urls"]["result"])).content
+                except ServiceError as error:
+                    yield path, error
 
     def styles(self) -> list[dict[str, Any]]:
         """The cards of all styles."""
@@ -154,6 +176,12 @@ class Client:
     ) -> None:
         self.close()
 
+    def _begin_batch(self, photographs: Sequence[Path], query: dict[str, str | int | float | bool]) -> dict[str, Any]:
+        """The document of the batch that has been queued."""
+        images = [("image", (path.name, path.read_bytes())) for path in photographs]
+        job: dict[str, Any] = _checked(self._request("POST", "/stylize", params=query, files=images)).json()
+        return job
+
     def _events(self, url: str, heard: str) -> Iterator[Event]:
         """What happens to a job after this event, until it ends or the service lets go.
 
@@ -182,6 +210,21 @@ def result_of(job: dict[str, Any]) -> dict[str, Any]:
         raise ServiceError(job["error"] or {"detail": "The job was canceled.", "code": "job-canceled"})
     result: dict[str, Any] = job["result"]
     return result
+
+
+def sliced(paths: Sequence[Path], count: int, max_bytes: int) -> Iterator[list[Path]]:
+    """Slices of so many files at most, and of so many bytes, as a form has them."""
+    slice_: list[Path] = []
+    size = 0
+    for path in paths:
+        more = path.stat().st_size + PART_BYTES + len(path.name)
+        if slice_ and (len(slice_) == count or size + more > max_bytes):
+            yield slice_
+            slice_, size = [], 0
+        slice_.append(path)
+        size += more
+    if slice_:
+        yield slice_
 
 
 def _given(options: dict[str, Option]) -> dict[str, str | int | float | bool]:

@@ -9,12 +9,12 @@ from fastapi.responses import JSONResponse, Response
 from contract.admission import Admission
 from contract.errors import JobCanceledError, JobExpiredError, PreviewNotFoundError
 from contract.images import ImageStore, MediaType
-from contract.jobs import JobRecord, StylizeJob, StylizeResult, TrainResult
+from contract.jobs import JobRecord, StylizeJob, StylizeResult, TrainJob, TrainResult
 from service.negotiation import Accept
 from service.problems import problem_of_job
 from service.schemas import JobDocument, job_url, style_url
 
-POLL_HINT_SECONDS = {"stylize": "1", "train": "5"}
+POLL_HINT_SECONDS = {"stylize": "1", "train": "5", "batch": "2"}
 FILE_NAME_LENGTH = 200
 
 
@@ -51,6 +51,7 @@ def result(images: ImageStore, record: JobRecord, known: str = "") -> Response:
     if isinstance(record.result, TrainResult):
         headers = {"Location": style_url(record.result.style), "X-Job-Id": record.id}
         return Response(status_code=HTTPStatus.SEE_OTHER, headers=headers)
+    assert isinstance(record.result, StylizeResult)
     return _stylized(images, record, record.result, known)
 
 
@@ -60,7 +61,7 @@ def preview(images: ImageStore, record: JobRecord, index: int, known: str = "") 
     if index >= len(previews):
         raise PreviewNotFoundError(
             "Only the training of a style shows previews."
-            if isinstance(record.request, StylizeJob)
+            if not isinstance(record.request, TrainJob)
             else f"The job shows {len(previews)} previews by now: its document lists them."
         )
 
@@ -93,10 +94,9 @@ def _stylized(images: ImageStore, record: JobRecord, made: StylizeResult, known:
             raise JobExpiredError("The picture has been deleted: send the photograph again.") from None
 
     assert isinstance(record.request, StylizeJob)
-    name = "-".join(share.style.name for share in record.request.styles)[:FILE_NAME_LENGTH]
     headers = {
-        "Cache-Control": f"private, max-age={_seconds_left(record)}",
-        "Content-Disposition": f'inline; filename="{name}.{made.media_type.suffix}"',
+        "Cache-Control": f"private, max-age={seconds_left(record)}",
+        "Content-Disposition": f'inline; filename="{file_name(record, made)}"',
         "X-Job-Id": record.id,
         "X-Style": record.request.style,
         "X-Compute-Seconds": f"{record.timings.compute_seconds or 0:g}",
@@ -108,7 +108,14 @@ def _document(record: JobRecord, status: HTTPStatus, headers: dict[str, str]) ->
     return JSONResponse(JobDocument.of(record).model_dump(mode="json"), status, headers=headers)
 
 
-def _seconds_left(record: JobRecord) -> int:
+def file_name(record: JobRecord, made: StylizeResult) -> str:
+    """A name for a file of the picture: that of its style."""
+    assert isinstance(record.request, StylizeJob)
+    name = "-".join(share.style.name for share in record.request.styles)[:FILE_NAME_LENGTH]
+    return f"{name}.{made.media_type.suffix}"
+
+
+def seconds_left(record: JobRecord) -> int:
     """How long the picture is still kept."""
     assert record.expires_at is not None
     return max(0, round((record.expires_at - datetime.now(UTC)).total_seconds()))

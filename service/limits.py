@@ -51,6 +51,7 @@ def _of_requests(settings: ServiceSettings) -> list[Limit]:
         _set("upload_total", settings.upload_total_seconds, "seconds", "upload_total_seconds", "A whole body."),
         _set("connections", settings.max_connections, "connections", "max_connections",
              "Open connections; for one more, the one that has waited longest without a request is closed."),
+        _set("batch", settings.max_batch, "pictures", "max_batch", "Pictures of one request."),
         _set("upload_pixels", settings.max_upload_megapixels * 1e6, "pixels", "max_upload_megapixels",
              "The largest picture that is taken."),
         _set("result_pixels", settings.max_megapixels * 1e6, "pixels", "max_megapixels",

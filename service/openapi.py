@@ -17,12 +17,14 @@ from service.options import ActiveVersion, StyleOptions, StylizeDocument, Styliz
 from service.problems import MEDIA_TYPE, leaves, status_of, type_of
 from service.requests import HEADER as REQUEST_ID
 from service.schemas import JobDocument, PreviewEvent, Problem, ProgressDocument, StateEvent, WebhookPayload
+from service.settings import ServiceSettings
 
 Responses = dict[int | str, dict[str, Any]]
 
 FILE = {"type": "string", "format": "binary"}
 
 PICTURES: dict[str, Any] = {media_type.value: {"schema": FILE} for media_type in MediaType}
+ARCHIVE: dict[str, Any] = {"application/zip": {"schema": FILE}}
 METRICS: dict[str, Any] = {
     "description": "In Prometheus's text format",
     "content": {
@@ -187,7 +189,7 @@ JOB_FAILURES = (
     errors.CheckpointError,
 )
 """How a job may end without a result: where the result is asked for, these go out in its place."""
-STYLIZE_FAILURES = tuple(kind for kind in JOB_FAILURES if kind not in TRAINING_FAILURES)
+STYLIZE_FAILURES = tuple(kind for kind in JOB_FAILURES if kind not in (*TRAINING_FAILURES, errors.BatchFailedError))
 
 
 def problems(*kinds: type[AtelierError]) -> Responses:
@@ -283,10 +285,12 @@ def _form(options: type[BaseModel], image: dict[str, Any], **rules: Any) -> dict
 
 FILES = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_STYLE_PICTURES}
 
+BATCH = {**FILES, "maxItems": ServiceSettings.model_fields["max_batch"].default, "description": "Several are a batch."}
+
 STYLIZE_BODY: dict[str, Any] = {
     "required": False,  # where the query has an `image_url`
     "content": {
-        "multipart/form-data": _form(StylizeOptions, FILE, **EITHER),
+        "multipart/form-data": _form(StylizeOptions, BATCH, **EITHER),
         "image/*": _schema(FILE),
         "application/json": _schema({**StylizeDocument.model_json_schema(), **EITHER}),
     },

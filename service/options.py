@@ -105,7 +105,7 @@ class StylizeOptions(WebhookOptions):
         Urgency | None,
         Field(
             description="How urgent it is. Default: `interactive` when the request waits for its picture, "
-            "else `normal`."
+            "else `normal`; of several pictures `batch`."
         ),
     ] = None
 

@@ -57,6 +57,7 @@ STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.JobError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.JobCanceledError: HTTPStatus.CONFLICT,
+    errors.BatchFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.OutOfMemoryError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TrainingDataError: HTTPStatus.INTERNAL_SERVER_ERROR,  # not 503: it does not pass until somebody mends it
     errors.CheckpointError: HTTPStatus.INTERNAL_SERVER_ERROR,  # of a style in the store: whoever asks cannot help it

@@ -9,11 +9,14 @@ from starlette.concurrency import run_in_threadpool
 
 from contract import errors
 from contract.errors import ResultNotReadyError, SwitchedOffError
+from contract.jobs import BatchResult
 from service.access import ClientDep
 from service.answers import POLL_HINT_SECONDS, preview, result
+from service.batches import archive
 from service.events import EventStream, begin, stream
 from service.gateway import GatewayDep
 from service.openapi import (
+    ARCHIVE,
     EVENTS,
     IF_NONE_MATCH,
     JOB,
@@ -98,20 +101,25 @@ async def get_events(job_id: str, gateway: GatewayDep, client: ClientDep, last_e
     response_class=Response,
     openapi_extra={"parameters": [IF_NONE_MATCH]},
     responses={
-        200: {"description": "The picture", "headers": MADE, "content": PICTURES},
+        200: {"description": "The picture, or the pictures", "headers": MADE, "content": {**PICTURES, **ARCHIVE}},
         303: TRAINED,
         304: NOT_MODIFIED,
         **problems(*LOST_JOB, errors.ResultNotReadyError, *JOB_FAILURES),
     },
 )
 def get_result(job_id: str, gateway: GatewayDep, client: ClientDep, request: Request) -> Response:
-    """409 while the job goes on; for a failed job, the reason."""
+    """409 while the job goes on; for a failed job, the reason.
+
+    Of a batch it is a ZIP archive: each picture under its position and style, and `problems.json` if some are missing.
+    """
     record = client.own(gateway.book.get(job_id))
     if not record.state.is_terminal:
         raise ResultNotReadyError(
             f"The job is {record.state}: ask again, or wait with GET {job_url(job_id)}?wait=30.",
             retry_after_seconds=int(POLL_HINT_SECONDS[record.request.kind]),
         )
+    if isinstance(record.result, BatchResult):
+        return archive(gateway.images, gateway.book, record)
     return result(gateway.images, record, request.headers.get("if-none-match", ""))
 
 
@@ -168,6 +176,9 @@ def redeliver(
     responses=problems(*LOST_JOB, errors.JobFinishedError, errors.JobSharedError, errors.InvalidParameterError),
 )
 def cancel_job(job_id: str, gateway: GatewayDep, client: ClientDep) -> JobDocument:
-    """Ends a job that waits or runs; 409 when it has succeeded or failed already, or others were given the same job."""
+    """Ends a job that waits or runs; 409 when it has succeeded or failed already, or others were given the same job.
+
+    A batch ends with its jobs, but for those that others were given, too.
+    """
     client.own(gateway.book.get(job_id))
     return JobDocument.of(gateway.book.cancel(job_id))

@@ -1,5 +1,6 @@
-"""POST /stylize: a picture in, the stylized picture out."""
+"""POST /stylize: a picture in, the stylized picture out; or several, as a batch."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
@@ -11,9 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from contract import errors
 from contract.admission import Admission, Terms
 from contract.errors import InvalidParameterError, QueueUnavailableError
-from contract.jobs import JobRecord, Priority, StylizeJob, StylizeResult
+from contract.jobs import BatchJob, JobRecord, Priority, StyleShare, StylizeJob, StylizeResult
 from service.access import ClientDep
-from service.answers import answer, replayed
+from service.answers import accepted, answer, replayed
 from service.blends import read_blend
 from service.clients import Client
 from service.gateway import Gateway, GatewayDep
@@ -41,7 +42,7 @@ from service.openapi import (
 )
 from service.options import DEFAULT_QUALITY, StylizeOptions
 from service.schemas import JobDocument
-from service.uploads import Upload, check_upload, read_upload
+from service.uploads import Upload, check_uploads, read_upload
 from service.webhooks import read_webhook
 
 router = APIRouter()
@@ -87,6 +88,9 @@ async def stylize(
     else is given it, either.
 
     Jobs are done by `priority` first, and of those of one priority every client has its turn.
+
+    A form with several pictures is a batch, answered 202 at once: a job of which each picture is a job of its own. All
+    of them are taken, or none. Its document lists them and says how far it is, its result is a ZIP archive.
     """
     accept = Accept(request.headers.getlist("accept"))
     prefer = Prefer.parse(
@@ -97,12 +101,16 @@ async def stylize(
     urgency = Priority.INTERACTIVE if prefer.wait_seconds > 0 else Priority.NORMAL
     admission = await _accept_job(gateway, client, request, query, accept, urgency)
     record = admission.record
-    if prefer.wait_seconds > 0 and not record.state.is_terminal:
-        await gateway.wait(record.id, prefer.wait_seconds)
-        record = await run_in_threadpool(_as_it_is_now, gateway, record)
-    response = await run_in_threadpool(answer, gateway.images, record, accept)
+    if isinstance(record.request, BatchJob):
+        prefer = replace(prefer, waits_as_asked=False)
+        response = accepted(record)
+    else:
+        if prefer.wait_seconds > 0 and not record.state.is_terminal:
+            await gateway.wait(record.id, prefer.wait_seconds)
+            record = await run_in_threadpool(_as_it_is_now, gateway, record)
+        response = await run_in_threadpool(answer, gateway.images, record, accept)
+        response.headers["X-Cache"] = "hit" if admission.how == "hit" else "miss"
     response.headers["Vary"] = "Accept, Prefer"
-    response.headers["X-Cache"] = "hit" if admission.how == "hit" else "miss"
     response.headers.update(replayed(admission))
     if applied := prefer.applied(accepted=response.status_code == HTTPStatus.ACCEPTED):
         response.headers["Preference-Applied"] = applied
@@ -119,34 +127,38 @@ async def _accept_job(
     caching = Caching.parse(request.headers.getlist("cache-control"))
     terms = Terms(may_find=caching.may_find, may_be_found=caching.may_be_found, client=client.name)
     async with gateway.uploading(client), reserved(request, gateway.book, client) as reservation:
-        sent = await read_upload(request, query)
+        sent = await read_upload(request, query, gateway.settings.max_batch)
         if reservation:
-            fingerprint = await run_in_threadpool(payload_fingerprint, (sent.data,), sent.options)
+            fingerprint = await run_in_threadpool(payload_fingerprint, sent.pictures, sent.options)
             # Before anything is fetched: what is at an address may have changed since, or be gone.
             if replay := await run_in_threadpool(reservation.replay, gateway.book, fingerprint):
                 return replay
             terms = replace(terms, idempotency=reservation.idempotency(fingerprint))
+        urgency = Priority.BATCH if len(sent.pictures) > 1 else urgency
         terms = replace(
             terms,
             webhook=await read_webhook(gateway, sent.options),
             priority=Priority(sent.options.priority or urgency),
         )
-        data = await gateway.fetch(sent.options.image_url) if sent.options.image_url else sent.data
-        upload = await run_in_threadpool(check_upload, data, sent.options, gateway.settings)
-        return await run_in_threadpool(_submit, gateway, upload, accept, terms)
+        pictures = [await gateway.fetch(sent.options.image_url)] if sent.options.image_url else sent.pictures
+        uploads = await run_in_threadpool(check_uploads, pictures, sent.options, gateway.settings)
+        return await run_in_threadpool(_submit, gateway, uploads, sent.options, accept, terms)
 
 
-def _submit(gateway: Gateway, upload: Upload, accept: Accept, terms: Terms) -> Admission:
-    """From a checked upload to a job."""
-    return _admit(gateway, _job(gateway, upload, accept), terms)
-
-
-def _job(gateway: Gateway, upload: Upload, accept: Accept) -> StylizeJob:
-    """What is to be done; the picture is in the store then."""
-    options = upload.options
+def _submit(
+    gateway: Gateway, uploads: Sequence[Upload], options: StylizeOptions, accept: Accept, terms: Terms
+) -> Admission:
+    """From checked uploads to a job."""
     if options.style is None:
         raise InvalidParameterError("Which style? Name one with `style`; GET /styles lists them.", parameter="style")
     styles = read_blend(options.style, options.strength, gateway.styles)
+    jobs = [_job(gateway, upload, styles, accept) for upload in uploads]
+    return _admit(gateway, jobs[0], terms) if len(jobs) == 1 else _admit_batch(gateway, jobs, terms)
+
+
+def _job(gateway: Gateway, upload: Upload, styles: tuple[StyleShare, ...], accept: Accept) -> StylizeJob:
+    """What is to be done; the picture is in the store then."""
+    options = upload.options
     media_type = options.media_type or (
         upload.media_type if accept.wants_document() else accept.best_format(upload.media_type)
     )
@@ -167,8 +179,16 @@ def _admit(gateway: Gateway, job: StylizeJob, terms: Terms) -> Admission:
     admission = gateway.queue.admit(job, terms)
     made = admission.record.result
     if admission.how == "hit" and isinstance(made, StylizeResult) and not gateway.images.has(made.image):
-        return gateway.queue.admit(job, replace(terms, gone=admission.record.id))
+        return gateway.queue.admit(job, replace(terms, gone=frozenset({admission.record.id})))
     return admission
+
+
+def _admit_batch(gateway: Gateway, jobs: Sequence[StylizeJob], terms: Terms) -> Admission:
+    """A batch of new jobs, or of those that were asked for in the same words, unless what they made is gone."""
+    found = [(record.id, record.result) for record in gateway.book.found(jobs, terms)]
+    gone = (job_id for job_id, made in found if isinstance(made, StylizeResult) and not gateway.images.has(made.image))
+    terms = replace(terms, gone=frozenset(gone))
+    return gateway.queue.admit_batch(BatchJob(styles=jobs[0].styles), jobs, terms)
 
 
 def _as_it_is_now(gateway: Gateway, record: JobRecord) -> JobRecord:

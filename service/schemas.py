@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field
 
 from contract.jobs import (
+    BatchResult,
+    Child,
     JobFailure,
     JobRecord,
     JobState,
@@ -52,11 +54,29 @@ class ProgressDocument(BaseModel):
         return cls(**progress.model_dump(exclude={"previews"}), previews=urls)
 
 
+class ChildUrls(BaseModel):
+    self: str
+    result: str
+
+
+class ChildDocument(BaseModel):
+    """A job of a batch. Equal pictures may be one job."""
+
+    id: str
+    state: JobState
+    urls: ChildUrls
+
+    @classmethod
+    def of(cls, child: Child) -> Self:
+        address = job_url(child.id)
+        return cls(id=child.id, state=child.state, urls=ChildUrls(self=address, result=f"{address}/result"))
+
+
 class JobDocument(BaseModel):
     """A job, as clients see it. New members may come: ignore what you do not know."""
 
     id: str
-    kind: Literal["stylize", "train"]
+    kind: Literal["stylize", "train", "batch"]
     state: JobState
     style: Annotated[
         str,
@@ -73,9 +93,13 @@ class JobDocument(BaseModel):
     attempt: Annotated[int, Field(description="How often it has been tried; 0 before somebody has it.")]
     timings: Timings
     progress: Annotated[
-        ProgressDocument | None, Field(description="Of a training, or of a large picture, once it has begun.")
+        ProgressDocument | None,
+        Field(description="Of a training, of a batch, or of a large picture, once it has begun."),
     ]
-    result: StylizeResult | TrainResult | None
+    children: Annotated[
+        list[ChildDocument] | None, Field(description="Of a batch: a job for each picture, in their order.")
+    ]
+    result: StylizeResult | TrainResult | BatchResult | None
     error: JobFailure | None
     urls: JobUrls
 
@@ -96,6 +120,7 @@ class JobDocument(BaseModel):
             attempt=record.attempt,
             timings=record.timings,
             progress=ProgressDocument.of(record.progress, record.id) if record.progress else None,
+            children=[ChildDocument.of(child) for child in record.children] or None,
             result=record.result,
             error=record.error,
             urls=JobUrls(

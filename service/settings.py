@@ -50,6 +50,8 @@ class ServiceSettings(ContractSettings):
     """Requests that make jobs, for each key whose entry does not say otherwise; None is as many as they like."""
     max_body_megabytes: float = Field(default=32.0, gt=0)
     """The largest request body."""
+    max_batch: int = Field(default=16, ge=1, le=256)
+    """Pictures of one request."""
     max_uploads: int = Field(default=64, ge=1)
     """Uploads that may come in at once; one more is answered 503. Each may hold ``max_body_megabytes`` of memory."""
     max_upload_megapixels: float = Field(default=50.0, gt=0)

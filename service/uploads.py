@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,9 +30,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Sent:
-    """A request as it came: a picture, or in the options where it is. Nobody has looked at it yet."""
+    """A request as it came: pictures, or in the options where one is. Nobody has looked at them yet."""
 
-    data: bytes
+    pictures: tuple[bytes, ...]
     options: StylizeOptions
 
 
@@ -53,37 +55,43 @@ class StyleUpload:
     options: StyleOptions
 
 
-async def read_upload(request: Request, query: StylizeOptions) -> Sent:
-    """The picture and the options of a request, in any of the three forms.
+async def read_upload(request: Request, query: StylizeOptions, max_pictures: int) -> Sent:
+    """The picture and the options of a request, in any of the three forms; several pictures in a form.
 
     Raises BadRequestError for a body that cannot be read.
     """
     _refuse_doubled([name for name, _ in request.query_params.multi_items()])
     content_type = _content_type(request)
     if content_type == FORM:
-        pictures, fields = await _read_form(request, max_pictures=1)
-        data, options = pictures[0] if pictures else b"", _validated(StylizeOptions, fields)
+        pictures, fields = await _read_form(request, max_pictures)
+        options = _validated(StylizeOptions, fields)
     elif content_type.startswith(RAW_TYPES) or (query.image_url and not content_type):
-        data, options = await _read_raw(request), StylizeOptions()
+        pictures, options = [await _read_raw(request)], StylizeOptions()
     elif content_type == JSON:
         data, options = await run_in_threadpool(_read_data_url, await _read_raw(request))
+        pictures = [data]
     else:
         raise UnsupportedBodyError(
             "Send the picture as multipart/form-data (field `image`), as an image/* body, or as JSON with a data URL."
         )
     options = _merged(query, options)
-    if data and options.image_url:
+    if any(pictures) and options.image_url:
         raise InvalidParameterError("Send the picture or its address, not both.", parameter="image_url")
-    if not data and not options.image_url:
+    if not (pictures and all(pictures)) and not options.image_url:
         raise NoImageError("The picture is missing: send it as the form field `image`, or as the body.")
-    return Sent(data, options)
+    return Sent(tuple(filter(None, pictures)), options)
 
 
-def check_upload(data: bytes, options: StylizeOptions, settings: ServiceSettings) -> Upload:
-    """Looks at the header of the picture. Raises ImageError for one that cannot be used, InvalidParameterError."""
-    header = inspect(data, settings)
-    size = result_side(header.sides, options.size, settings)
-    return Upload(data, header.media_type, max(header.sides), options.model_copy(update={"size": size}))
+def check_uploads(pictures: Sequence[bytes], options: StylizeOptions, settings: ServiceSettings) -> list[Upload]:
+    """Looks at the header of each picture. Raises ImageError for one that cannot be used, InvalidParameterError."""
+    uploads = []
+    for number, data in enumerate(pictures, 1):
+        with _one_of(pictures, number):
+            header = inspect(data, settings)
+            size = result_side(header.sides, options.size, settings)
+        asked = options.model_copy(update={"size": size})
+        uploads.append(Upload(data, header.media_type, max(header.sides), asked))
+    return uploads
 
 
 async def read_style_upload(request: Request, settings: ServiceSettings) -> StyleUpload:
@@ -159,14 +167,21 @@ def _read_data_url(body: bytes) -> tuple[bytes, StylizeOptions]:
 
 
 def _inspect_all(pictures: list[bytes], settings: ServiceSettings) -> None:
-    """Looks at the header of each; of several, the problem says which one it is."""
+    """Looks at the header of each."""
     for number, data in enumerate(pictures, 1):
-        try:
+        with _one_of(pictures, number):
             inspect(data, settings)
-        except ImageError as error:
-            if len(pictures) == 1:
-                raise
-            raise type(error)(f"Picture {number} of {len(pictures)}: {error}") from error
+
+
+@contextmanager
+def _one_of(pictures: Sequence[bytes], number: int) -> Iterator[None]:
+    """Of several, the problem says which one it is."""
+    try:
+        yield
+    except ImageError as error:
+        if len(pictures) == 1:
+            raise
+        raise type(error)(f"Picture {number} of {len(pictures)}: {error}") from error
 
 
 def _refuse_doubled(names: list[str]) -> None:

@@ -17,7 +17,8 @@ import torch
 from redis import Redis, RedisError
 
 from atelier.redis_server import redis_binary
-from contract.jobbook import Claim, JobBook
+from contract.jobbook import Claim, JobBook, JobKind
+from contract.jobs import TrainJob
 from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import StyleCard, StyleDescription, StyleSource, StyleStore
@@ -117,7 +118,8 @@ def claim_of(book: JobBook, job_id: str) -> Claim | None:
     """The right to work on this very job: what is picked before its turn comes is put back into its place."""
     others: list[Claim] = []
     try:
-        while claim := book.pick(book.get(job_id).request.kind).claim:
+        kind: JobKind = "train" if isinstance(book.get(job_id).request, TrainJob) else "stylize"
+        while claim := book.pick(kind).claim:
             if claim.job_id == job_id:
                 return claim
             others.append(claim)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atelier.client import Client, ServiceError, UnreachableError
+from atelier.client import Client, ServiceError, UnreachableError, sliced
 from tests.atelier.conftest import CommandLine
 from tests.conftest import Stack, free_port, tiny_bank
 from tests.pictures import decoded, encoded, photograph
@@ -113,3 +113,36 @@ def test_the_command_line_blends_and_keeps_colours(
     assert "trunk" in atelier.refusal(*blend, ATELIER_URL=stack.url)
     strong = ("stylize", photo, "--style", "tiny", "--strength", "0.5", "-o", str(out))
     assert "strength" in atelier.refusal(*strong, ATELIER_URL=stack.url)
+
+
+def test_several_photographs_go_as_batches_into_a_folder(stack: Stack, tmp_path: Path, atelier: CommandLine) -> None:
+    """More than one batch takes, so that there are two, of 16 and of 3."""
+    sides = range(20, 39)
+    for side in sides:
+        (tmp_path / f"{side}.png").write_bytes(encoded(photograph(side, 20), "PNG"))
+    names = [str(tmp_path / f"{side}.png") for side in sides]
+    out = tmp_path / "new" / "out"
+    said = atelier.output("stylize", *names, "--style", "tiny", "-o", str(out), ATELIER_URL=stack.url)
+    assert len(said.splitlines()) == len(sides)
+    assert [decoded((out / f"{side}.png").read_bytes()).size for side in sides] == [(side, 20) for side in sides]
+
+
+def test_photographs_are_not_written_over(stack: Stack, tmp_path: Path, atelier: CommandLine, photo: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "photo.jpg").write_bytes(Path(photo).read_bytes())
+    (tmp_path / "b.jpg").write_bytes(Path(photo).read_bytes())
+    twice = ("stylize", photo, str(tmp_path / "a" / "photo.jpg"), "--style", "tiny", "-o", str(tmp_path / "out"))
+    assert "Two photographs are called photo.jpg" in atelier.refusal(*twice, ATELIER_URL=stack.url)
+    into = ("stylize", photo, str(tmp_path / "b.jpg"), "--style", "tiny", "-o", str(tmp_path))
+    assert "name another folder" in atelier.refusal(*into, ATELIER_URL=stack.url)
+    file = ("stylize", photo, str(tmp_path / "b.jpg"), "--style", "tiny", "-o", photo)
+    assert "is no folder" in atelier.refusal(*file, ATELIER_URL=stack.url)
+
+
+def test_slices_are_as_large_as_the_service_takes(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(6)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes(1000 if number < 4 else 5000))
+    assert [len(each) for each in sliced(paths, 3, 100_000)] == [3, 3]
+    assert [len(each) for each in sliced(paths, 16, 4000)] == [2, 2, 1, 1]
+    assert list(sliced([], 3, 100)) == []

@@ -1,10 +1,11 @@
-"""Batches: several pictures and a job that tells how they do, taken whole or not at all, ended with the last of them."""
+"""Batches: several pictures, and a job that tells how they do; taken whole or not at all, ended with the last."""
 
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -45,6 +46,10 @@ def states(book: JobBook, batch: JobRecord) -> list[JobState]:
     return [child.state for child in book.get(batch.id).children]
 
 
+def events(client: "Redis", batch: JobRecord) -> list[dict[str, str]]:
+    return [event for _, event in cast(Any, client.xrange(events_key(batch.id)))]
+
+
 def succeed(book: JobBook, job_id: str) -> None:
     assert book.succeed(claimed(book, job_id), RESULT, Timings())
 
@@ -58,7 +63,8 @@ def fail(book: JobBook, job_id: str) -> None:
 
 def test_a_batch_lists_its_children_in_the_order_of_the_pictures(book: JobBook) -> None:
     batch = batch_of(book, 3)
-    assert (batch.state, batch.request.kind, batch.request.style) == (QUEUED, "batch", str(TINY))
+    assert isinstance(batch.request, BatchJob)
+    assert (batch.state, batch.request.style) == (QUEUED, str(TINY))
     assert [book.get(child.id).request for child in batch.children] == pictures(3)
     assert states(book, batch) == [QUEUED] * 3
     assert batch.priority is Priority.BATCH
@@ -84,14 +90,15 @@ def test_a_batch_goes_along_with_its_children(book: JobBook, redis_client: "Redi
     fail(book, two)
     record = book.get(batch.id)
     assert record.progress is not None
-    assert (record.progress.fraction, record.progress.detail) == (pytest.approx(2 / 3), "2 of 3 pictures")
+    assert record.progress.fraction == pytest.approx(2 / 3)
+    assert record.progress.detail == "2 of 3 pictures"
     assert record.finished_at is None
     succeed(book, three)
     record = book.get(batch.id)
     assert (record.state, record.result) == (SUCCEEDED, BatchResult(succeeded=2, failed=1, canceled=0))
     assert states(book, batch) == [SUCCEEDED, FAILED, SUCCEEDED]
     assert record.started_at is not None
-    told = [event for _, event in redis_client.xrange(events_key(batch.id))]
+    told = events(redis_client, batch)
     assert [event["state"] for event in told if event["event"] == "state"] == ["queued", "running", "succeeded"]
     fractions = [json.loads(event["progress"])["fraction"] for event in told if event["event"] == "progress"]
     assert fractions == [pytest.approx(number / 3) for number in (1, 2, 3)]
@@ -302,8 +309,7 @@ def test_of_many_ends_at_once_the_last_one_ends_the_batch(book: JobBook, redis_c
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(end, range(8)))
     assert book.get(batch.id).result == BatchResult(succeeded=4, failed=4, canceled=0)
-    told = [event.get("state") for _, event in redis_client.xrange(events_key(batch.id))]
-    assert told.count("succeeded") == 1
+    assert [event.get("state") for event in events(redis_client, batch)].count("succeeded") == 1
     assert book.counts("finished")["batch", "succeeded"] == 1  # type: ignore[index]
 
 

@@ -12,6 +12,7 @@ import schemathesis
 
 from contract.errors import (
     AtelierError,
+    BatchFailedError,
     BlendError,
     CheckpointError,
     ImageError,
@@ -40,7 +41,7 @@ RENEW = (
     "the interface has changed: `make openapi` (python -m service.description docs/openapi.json) writes it down anew"
 )
 POST = httpx.Request("POST", "http://test/stylize")
-TRAINING_FAILURES = (TrainingDivergedError, TrainingDataError)
+NOT_OF_ONE_PICTURE = (TrainingDivergedError, TrainingDataError, BatchFailedError)
 JOB_FAILURES = [*leaves(ImageError), *leaves(JobError), BlendError, CheckpointError, StoreUnavailableError]
 
 
@@ -136,7 +137,7 @@ def test_every_way_in_which_a_job_may_fail_is_documented_where_its_result_is_ask
     assert gateway.book.fail(claimed(gateway, job_id), kind("Why."), TIMINGS)
     result = gateway.client.get(f"/jobs/{job_id}/result")  # this client refuses what is not documented
     assert code(result) == kind.code
-    if kind not in TRAINING_FAILURES:
+    if kind not in NOT_OF_ONE_PICTURE:
         posted = httpx.Response(result.status_code, headers=result.headers, content=result.content, request=POST)
         must_be_documented(posted)
 
