@@ -8,12 +8,15 @@ import json
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import structlog
 from redis import Redis
 
 from contract.errors import DeliveryNotFoundError
 from contract.jobbook import PREFIX, queue_errors
 from contract.jobs import JobRecord
 from contract.webhooks import Attempt, Delivery
+
+log = structlog.get_logger()
 
 OUTBOX = PREFIX + "outbox"
 DELIVERIES = PREFIX + "deliveries:"
@@ -82,10 +85,13 @@ class Outbox:
         self._take, self._put_back, self._again = map(client.register_script, (TAKE, PUT_BACK, AGAIN))
 
     def take(self, at_most: int, seconds: float) -> list[Delivery]:
-        """Calls that are due. Nobody else takes them within this long."""
+        """Calls that are due. Nobody else takes them within this long.
+
+        One that cannot be read, as a newer gateway wrote it, is left to that one, and keeps no other from being made.
+        """
         with queue_errors():
             taken = cast(Any, self._take(keys=[OUTBOX], args=[DELIVERIES, at_most, seconds]))
-        return [_delivery(*each) for each in taken]
+        return [delivery for each in taken if (delivery := _readable(*each))]
 
     def attempted(self, delivery: Delivery, attempt: Attempt, again_in: float | None) -> None:
         """Notes an attempt. Another is made after so many seconds, unless the job is gone by then; None is none."""
@@ -127,6 +133,14 @@ class Outbox:
 
 def _call(job_id: str, number: int) -> str:
     return f"{job_id}/{number}"
+
+
+def _readable(job_id: str, number: str, happened: str, attempts: str) -> Delivery | None:
+    try:
+        return _delivery(job_id, number, happened, attempts)
+    except (ValueError, KeyError) as error:
+        log.warning("webhook cannot be read", job=job_id, number=number, reason=str(error))
+        return None
 
 
 def _delivery(job_id: str, number: str | int, happened: str, attempts: str, due: float | None = None) -> Delivery:

@@ -10,7 +10,7 @@ from contract.admission import Admission, Terms
 from contract.errors import DeliveryNotFoundError, InternalError
 from contract.jobbook import JobBook
 from contract.jobs import JobState, Timings
-from contract.outbox import Outbox
+from contract.outbox import DELIVERIES, OUTBOX, Outbox
 from contract.settings import ContractSettings
 from contract.webhooks import MAX_DELIVERIES, MAX_WEBHOOKS, Attempt, Delivery, Webhook, WebhookEvent
 from tests.conftest import until
@@ -193,3 +193,14 @@ def test_a_call_may_be_made_once_more(book: JobBook, outbox: Outbox) -> None:
     for number in (0, 2):
         with pytest.raises(DeliveryNotFoundError):
             outbox.redeliver(job_id, number)
+
+
+def test_a_call_that_a_newer_gateway_wrote_keeps_no_other_from_being_made(
+    book: JobBook, outbox: Outbox, redis_client: "Redis"
+) -> None:
+    ids = [book.admit(a_job(), Terms(webhook=HOOK)).record.id for _ in range(2)]
+    for job_id in ids:
+        book.cancel(job_id)
+    redis_client.hset(DELIVERIES + ids[0], "1", '{"event": "job.dreamt", "in": "another way"}')
+    assert [delivery.job_id for delivery in outbox.take(10, 0.05)] == [ids[1]]
+    assert redis_client.zcard(OUTBOX) == 2  # it is left to whoever can read it
