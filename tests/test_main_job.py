@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -29,6 +30,12 @@ JPEG = {"Content-Type": "image/jpeg", "Cache-Control": "no-store"}
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
     """A service whose worker may be killed, and that notices within seconds."""
     yield from running_stack(tmp_path, ATELIER_HEARTBEAT_SECONDS="0.5", ATELIER_LOST_AFTER_SECONDS="3")
+
+
+@pytest.fixture
+def tiling_stack(tmp_path: Path) -> Iterator[Stack]:
+    """A service for which all but small pictures are large, and whose worker says often how far it is."""
+    yield from running_stack(tmp_path, ATELIER_TILE_ABOVE_MEGAPIXELS="0.1", ATELIER_HEARTBEAT_SECONDS="0.2")
 
 
 @pytest.fixture
@@ -102,6 +109,24 @@ def test_a_worker_killed_in_the_middle_loses_no_job_and_does_none_twice(own_stac
     # A job that was done in the very moment of the kill may be done again; none is ended twice.
     assert set(done(own_stack)) == set(ids)
     assert max(done(own_stack).values()) == 1
+
+
+def test_a_worker_told_to_stop_gives_back_a_large_picture_and_another_makes_it(tiling_stack: Stack) -> None:
+    stack = tiling_stack
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+
+        def job() -> dict[str, Any]:
+            document: dict[str, Any] = client.get(location).json()
+            return document
+
+        location = post(client, seed=0, side=2000).headers["Location"]
+        until(lambda: (job()["progress"] or {}).get("fraction", 0) > 0, 60, "the first tiles")
+        stack.processes["worker"].terminate()
+        stack.processes["worker"].wait(60)
+        assert job()["state"] == "queued"
+        stack.run("worker", "worker.app")
+        until(lambda: job()["state"] == "succeeded", 120, "the picture")
+        assert job()["attempt"] == 1  # the one that was given back does not count
 
 
 def test_styles_published_while_the_worker_is_under_load_are_served_without_one_failed_request(stack: Stack) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError
 import numpy as np
 import structlog
 from celery import Celery
-from celery.signals import setup_logging, worker_ready, worker_shutdown
+from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
 from contract.errors import (
     AtelierError,
@@ -124,6 +124,10 @@ class Worker:
             with self.isolation.alone():
                 self._work_on(self.book.pick(alone=True))
 
+    def stop(self) -> None:
+        """Told to end, Celery waits for the jobs under way: those that would take long go back to the queue now."""
+        self.batcher.stop_large()
+
     def close(self) -> None:
         self.batcher.close()
         self.heartbeat.stop()
@@ -231,6 +235,7 @@ def main() -> None:
     failed = threading.Event()
     warm_up = threading.Thread(target=_warm_up, args=(worker, failed), name="warm-up")
     worker_ready.connect(lambda **_: warm_up.start(), weak=False)
+    worker_shutting_down.connect(lambda **_: worker.stop(), weak=False)
     worker_shutdown.connect(lambda **_: worker.close(), weak=False)
     create_app(settings, worker).worker_main(["--quiet", "worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
     sys.exit(1 if failed.is_set() else 0)

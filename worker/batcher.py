@@ -112,6 +112,7 @@ class Batcher:
         self._large: deque[Tiling] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -137,6 +138,13 @@ class Batcher:
                 self._changed.notify()
         return request.answer
 
+    def stop_large(self) -> None:
+        """No further tile is computed from now on: large pictures are cancelled, and the others go on.
+
+        It may be called where a signal is handled, since it takes no lock.
+        """
+        self._stopping = True
+
     def close(self) -> None:
         """Ends the thread after the pass or the tile that is under way; what is not done is cancelled."""
         with self._changed:
@@ -152,7 +160,9 @@ class Batcher:
         while self._has_work():
             if batch := self._next_batch():
                 self._stylize(batch)
-            if self._large and not self._large[0].advance():
+            if self._large and self._stopping:
+                self._large.popleft().cancel()
+            elif self._large and not self._large[0].advance():
                 self._large.popleft()
 
     def _has_work(self) -> bool:

@@ -305,6 +305,23 @@ def test_a_tile_that_fails_fails_its_picture_alone(batcher: Batcher, engine: Fak
     assert (batcher.submit("trunk", large(9), STYLE).result(SECONDS).pixels == 9).all()
 
 
+def test_told_to_stop_a_large_picture_ends_between_two_tiles_and_the_others_go_on(
+    batcher: Batcher, engine: Fake
+) -> None:
+    engine.gate.clear()
+    answer, next_large = (batcher.submit("trunk", large(), STYLE) for _ in range(2))
+    until(lambda: engine.passes == [("trunk", 0)], SECONDS, "the first tile")
+    ordinary = batcher.submit("trunk", picture(3), STYLE)
+    batcher.stop_large()
+    engine.gate.set()
+    assert (ordinary.result(SECONDS).pixels == 3).all()
+    for cancelled in (answer, next_large, batcher.submit("trunk", large(), STYLE)):
+        with pytest.raises(CancelledError):
+            cancelled.result(SECONDS)
+    assert engine.passes == [("trunk", 0), ("trunk", 1)]
+    assert engine.closed == ["trunk"]
+
+
 def test_closing_cancels_a_large_picture_between_two_tiles(batcher: Batcher, engine: Fake) -> None:
     engine.gate.clear()
     answers = [batcher.submit("trunk", large(), STYLE) for _ in range(2)]
