@@ -1,6 +1,6 @@
 """What one pass costs: engine × precision × size × width, as ratios to PyTorch's eager float32 in the same run.
 
-    python -m benchmarks.engines [--sizes 256 512 1024 2048 4032x3024] [--engines mnn openvino tiles]
+    python -m benchmarks.engines [--sizes 256 512 1024 2048 4032x3024] [--engines mnn openvino openvino:int8 tiles]
         [--widths 32 16] [--rounds 5] [--device cpu] [--photograph FILE]
 
 ``tiles`` is the fastest of the engines (by the worker's own choice), tile by tile. Engines take turns, so that a busy
@@ -138,7 +138,7 @@ def measure(listed: list[Way], content: Pixels, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=["256", "512", "1024", "2048", "4032x3024"])
-    parser.add_argument("--engines", nargs="+", default=["mnn", "openvino", "tiles"])
+    parser.add_argument("--engines", nargs="+", default=["mnn", "openvino", "openvino:int8", "tiles"])
     parser.add_argument("--widths", nargs="+", type=int, default=[GeneratorConfig.width, GeneratorConfig.width // 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")

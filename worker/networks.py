@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor
 
 from generator.network import Generator, to_multiple
-from worker.graph import CONTENT, STYLE, scale_name, shift_name, sweep, whole
+from worker.graph import CONTENT, STYLE, scale_name, shift_name, sweep
 from worker.runtimes import Compiled, Runtime
 from worker.steps import Step, normed, steps
 
@@ -121,7 +121,7 @@ class GraphNetwork:
 
     def stylize(self, content: Tensor, style: Tensor) -> Tensor:
         if self._whole is None:
-            self._whole = self._runtime.compile(whole(self.generator), [CONTENT, STYLE])
+            self._whole = self._runtime.whole(self.generator)
         height, width = content.shape[-2:]
         padded = to_multiple(content, self.generator.trunk.side_multiple)
         stylized = torch.from_numpy(self._whole({CONTENT: padded.numpy(), STYLE: style.numpy()}))

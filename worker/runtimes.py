@@ -1,7 +1,7 @@
 """Inference engines for ONNX graphs on the CPU: MNN and OpenVINO.
 
 MNN computes 3×3 convolutions by Winograd's algorithm (Lavin, Gray 2016, arXiv 1509.09308), which needs a quarter of the
-multiplications: the fastest in float32. OpenVINO is the fastest where the processor multiplies bfloat16.
+multiplications. OpenVINO is the fastest where the processor multiplies bfloat16, and it multiplies int8.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from worker.graph import STYLIZED
+from generator.network import Generator
+from worker.direct import direct
+from worker.graph import CONTENT, STYLE, STYLIZED, whole
 
 Array = npt.NDArray[np.float32]
 Compiled = Callable[[Mapping[str, Array]], Array]
@@ -28,7 +30,13 @@ class Runtime(Protocol):
     name: str
     precision: str
 
-    def compile(self, model: bytes, inputs: list[str]) -> Compiled: ...
+    def whole(self, generator: Generator) -> Compiled:
+        """The generator, of ``content`` and ``style``, in the way that suits this engine best."""
+        ...
+
+    def compile(self, model: bytes, inputs: list[str]) -> Compiled:
+        """Any other graph."""
+        ...
 
 
 def threads() -> int:
@@ -49,6 +57,9 @@ class MnnRuntime:
             import MNN.nn
         self._mnn = MNN
         self._cache = cache
+
+    def whole(self, generator: Generator) -> Compiled:
+        return self.compile(whole(generator), [CONTENT, STYLE])
 
     def compile(self, model: bytes, inputs: list[str]) -> Compiled:
         expr = self._mnn.expr
@@ -102,7 +113,11 @@ class MnnRuntime:
 
 
 class OpenVinoRuntime:
-    """OpenVINO (Intel) in bfloat16 where the processor has it, or in float32. Compiled graphs are kept in ``cache``."""
+    """OpenVINO (Intel) in bfloat16 where the processor has it, in float32, or in int8.
+
+    In int8, what is not a convolution is computed in bfloat16 where the processor has it, and graphs that are not the
+    whole generator in float32. Compiled graphs are kept in ``cache``.
+    """
 
     name = "openvino"
 
@@ -110,17 +125,26 @@ class OpenVinoRuntime:
         import openvino
 
         self._core = openvino.Core()
-        able = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = precision or ("bfloat16" if able else "float32")
-        self._configuration = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads(),
-            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bfloat16" else "f32",
-            "CACHE_DIR": str(cache),
-        }
+        self.has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = precision or ("bfloat16" if self.has_bfloat16 else "float32")
+        self._cache = cache
+
+    def whole(self, generator: Generator) -> Compiled:
+        quantised = self.precision == "int8"
+        hint = "bf16" if self.precision == "bfloat16" or (quantised and self.has_bfloat16) else "f32"
+        return self._compiled(direct(generator, quantised=quantised), [CONTENT, STYLE], hint)
 
     def compile(self, model: bytes, inputs: list[str]) -> Compiled:
-        compiled = self._core.compile_model(self._core.read_model(model, b""), "CPU", self._configuration)
+        return self._compiled(model, inputs, "bf16" if self.precision == "bfloat16" else "f32")
+
+    def _compiled(self, model: bytes, inputs: list[str], hint: str) -> Compiled:
+        configuration = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads(),
+            "INFERENCE_PRECISION_HINT": hint,
+            "CACHE_DIR": str(self._cache),
+        }
+        compiled = self._core.compile_model(self._core.read_model(model, b""), "CPU", configuration)
         request = compiled.create_infer_request()
 
         def run(values: Mapping[str, Array]) -> Array:

@@ -13,7 +13,7 @@ class WorkerSettings(ContractSettings):
     engine: str = ""
     """``torch``, ``mnn`` or ``openvino``; default: the fastest, by measurement."""
     precision: str = ""
-    """``float32``, ``bfloat16`` or ``float16``; default: what is fastest for the engine and exact enough."""
+    """``float32``, ``bfloat16``, ``float16`` or ``int8``; default: the fastest that is exact, which int8 is not."""
     concurrency: int = Field(default=4, ge=1)
     """Jobs that are decoded, encoded or waited for at once; the engine takes them in batches."""
     batch_megapixels: float = Field(default=1.0, gt=0)

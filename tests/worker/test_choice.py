@@ -58,7 +58,18 @@ def test_what_is_not_to_be_had_is_said(engine: str, precision: str, said: str, t
 
 def test_all_that_are_installed_are_measured() -> None:
     found = [candidate.engine for candidate in choice._candidates(CPU, "", "", Path("nowhere"))]
-    assert found == ["torch", "mnn", "openvino"]
+    assert list(dict.fromkeys(found)) == ["torch", "mnn", "openvino"]
+
+
+def test_int8_is_taken_only_when_it_is_asked_for(tmp_path: Path) -> None:
+    def found(precision: str) -> list[tuple[str, str]]:
+        return [(c.engine, c.precision) for c in choice._candidates(CPU, "", precision, tmp_path)]
+
+    assert ("openvino", "int8") not in found("")
+    assert found("int8") == [("openvino", "int8")]
+    network = build("", tmp_path, "int8")
+    assert isinstance(network, GraphNetwork)
+    assert network._runtime.precision == "int8"
 
 
 def test_the_fastest_is_chosen_and_remembered(tmp_path: Path) -> None:
@@ -129,6 +140,21 @@ def test_an_engine_that_makes_another_picture_is_refused_however_fast_it_is() ->
 
 def test_an_engine_that_cannot_run_here_is_passed_over() -> None:
     assert choice._fastest(candidates(Broken, TorchNetwork), probe()).engine == "TorchNetwork"
+
+
+def test_int8_may_be_further_away_but_not_make_another_picture() -> None:
+    def int8(away: float) -> Candidate:
+        class Away(TorchNetwork):
+            def stylize(self, content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+                return super().stylize(content, style).clamp(0.1, 0.9) + away
+
+        return Candidate("away", "int8", lambda generator: Away(generator, CPU))
+
+    grey = Probe(BANK.generator(), torch.zeros_like(BANK.styles[0]))  # one level of grey
+    grey.style[-3:] = 0.5
+    assert choice._fastest([int8(0.01)], grey).engine == "away"  # 40 dB
+    with pytest.raises(SettingsError, match="ATELIER_PRECISION"):
+        choice._fastest([int8(0.03)], grey)  # 30 dB
 
 
 def test_no_engine_that_computes_the_same_is_an_error() -> None:

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import openvino
 import pytest
 import torch
 
 from generator.network import Generator, GeneratorConfig
 from tests.conftest import tiny_bank
 from worker.choice import psnr
+from worker.direct import direct
+from worker.graph import CONTENT, STYLE
 from worker.networks import GraphNetwork, TorchNetwork
 from worker.runtimes import MnnRuntime, OpenVinoRuntime, Runtime
 from worker.steps import steps
@@ -71,6 +74,42 @@ def test_a_sweep_is_the_same_in_a_graph(runtime: Runtime, first: int, last: int,
     module = TorchNetwork(BANK.generator(), CPU).sweep(first, last, leading=leading)
     truth = module(x, affines)
     assert (graph(x, affines) - truth).abs().max() < 5e-3 * truth.std()
+
+
+FLAT = torch.full((1, 3, 32, 48), 0.3)
+
+
+@pytest.mark.parametrize("content", [picture(1, 3, 64, 48), picture(1, 3, 37, 53), FLAT], ids=["even", "odd", "flat"])
+@pytest.mark.parametrize("row", range(3))
+def test_int8_is_close(content: torch.Tensor, row: int, cache: Path) -> None:
+    style = BANK.styles[row : row + 1]
+    stylized = GraphNetwork(BANK.generator(), OpenVinoRuntime(cache, "int8")).stylize(content, style)
+    truth = TorchNetwork(BANK.generator(), CPU).stylize(content, style)
+    assert psnr(stylized, truth) > 35
+
+
+def test_in_int8_each_picture_of_a_batch_has_its_own_range(cache: Path) -> None:
+    network = GraphNetwork(BANK.generator(), OpenVinoRuntime(cache, "int8"))
+    content = picture(1, 3, 32, 32)
+    weak, strong = BANK.styles[:1], 50 * BANK.styles[1:2]
+    together = network.stylize(torch.cat([content, content]), torch.cat([weak, strong]))
+    assert psnr(together[:1], network.stylize(content, weak)) > 35
+
+
+def test_openvino_runs_every_convolution_in_int8() -> None:
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(direct(BANK.generator(), quantised=True), b""), "CPU")
+    compiled.create_infer_request().infer({CONTENT: picture(1, 3, 32, 32).numpy(), STYLE: BANK.styles[:1].numpy()})
+    nodes = [
+        {
+            name: str(value.astype(str))
+            for name, value in node.get_rt_info().items()
+            if name in ("layerType", "runtimePrecision")
+        }
+        for node in compiled.get_runtime_model().get_ops()
+    ]
+    kinds = [node["runtimePrecision"] for node in nodes if node.get("layerType") == "Convolution"]
+    assert sum(kind in ("i8", "u8") for kind in kinds) == len(steps(BANK.generator()))
 
 
 def test_the_sweeps_of_all_steps_make_the_picture() -> None:
