@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Container
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import obstore
@@ -11,7 +11,7 @@ from obstore.store import ObjectStore
 from pydantic import BaseModel, ConfigDict, Field
 
 from contract.errors import ImageTooComplexError
-from contract.storage import store_errors
+from contract.storage import store_errors, store_time
 
 HEADER_BYTES = 8 * 2**20
 """The most that may come before the pixels: profiles, previews, text."""
@@ -120,9 +120,9 @@ class ImageStore:
 
     def sweep(self, older_than: timedelta, in_use: Container[str]) -> int:
         """Deletes the pictures that were last put longer ago than this and whose hash is not in use; how many."""
-        deadline = datetime.now(UTC) - older_than
         swept = 0
         with store_errors():
+            deadline = store_time(self._storage) - older_than
             for page in obstore.list(self._storage, prefix="images"):
                 for found in page:
                     path = found["path"]

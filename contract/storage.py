@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
+import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
@@ -24,6 +26,15 @@ def open_storage(url: str) -> ObjectStore:
             f"The store cannot be opened ({_kind_of(error)}): ATELIER_STORE names a folder that can be written, or a "
             "URL of s3, gs or az."
         ) from error
+
+
+def store_time(storage: ObjectStore) -> datetime:
+    """Now by the clock with which the store dates what is put into it; that of this machine may be wrong.
+
+    Raises what the store raises.
+    """
+    obstore.put(storage, "clock", b"")
+    return obstore.head(storage, "clock")["last_modified"]
 
 
 @contextmanager

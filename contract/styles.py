@@ -29,7 +29,7 @@ from contract.errors import (
     StyleNotFoundError,
     StylePictureNotFoundError,
 )
-from contract.storage import store_errors
+from contract.storage import store_errors, store_time
 
 NAME_PATTERN = r"^[a-z0-9_-]{1,64}$"
 VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
@@ -294,8 +294,8 @@ class StyleStore:
 
     def sweep_trunks(self, older_than: timedelta) -> int:
         """Deletes the trunks that no style has any more, if they are older than this; how many."""
-        deadline = datetime.now(UTC) - older_than
         with store_errors():
+            deadline = store_time(self._storage) - older_than
             found = [entry for page in obstore.list(self._storage, prefix="trunks") for entry in page]
             used = self._trunks_in_use()
             old = [entry["path"] for entry in found if entry["last_modified"] < deadline]
