@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from contract.errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
 from contract.images import MediaType, PictureFile, fitted
@@ -23,6 +23,8 @@ SRGB = ImageCms.createProfile("sRGB")
 SRGB_NAMES = {"sRGB", "sRGB IEC61966-2.1", "sRGB built-in", "GIMP built-in sRGB"}
 """Profiles that are sRGB itself; others of a similar name are not (Krita's sRGB-elle-V2-g10 is linear)."""
 WHITE = 255
+GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""What one step of grey is of 8 bits, by Pillow's name for its depth."""
 STRIP_ROWS = 256
 
 ORIENTATION = 0x0112
@@ -64,6 +66,7 @@ def decode(data: bytes, *, long_side: int | None, max_pixels: int) -> Picture:
     with _decoding(), Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise ImageTooLargeError(f"The picture has {image.width}×{image.height} pixels, more than the limit.")
+        _scale_transparent_grey(image)
         file.begin_pixels()
         image.load()
         upright = _upright(image)
@@ -127,6 +130,14 @@ def _decoding() -> Iterator[None]:
         raise UnsupportedImageError("The picture is not a JPEG, PNG, WebP or AVIF file.") from error
     except PARSER_ERRORS as error:
         raise BrokenImageError("The picture cannot be decoded: the file is damaged or cut off.") from error
+
+
+def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:
+    """Pillow scales a PNG's grey of 2 and 4 bits up to 8, and forgets the value of it that is transparent."""
+    value = image.info.get("transparency")
+    step = GREY_STEPS.get(str(image.tile[0].args)) if image.tile else None
+    if step and isinstance(value, int):
+        image.info["transparency"] = value * step
 
 
 def _upright(image: Image.Image) -> Image.Image:
