@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Executor
+from typing import Any
 
 import numpy as np
 import structlog
@@ -234,11 +235,27 @@ def main() -> None:
     setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
     failed = threading.Event()
     warm_up = threading.Thread(target=_warm_up, args=(worker, failed), name="warm-up")
-    worker_ready.connect(lambda **_: warm_up.start(), weak=False)
+
+    def ready(sender: Any, **_: object) -> None:
+        _start_threads(sender.pool.executor, settings.concurrency)
+        warm_up.start()
+
+    worker_ready.connect(ready, weak=False)
     worker_shutting_down.connect(lambda **_: worker.stop(), weak=False)
     worker_shutdown.connect(lambda **_: worker.close(), weak=False)
     create_app(settings, worker).worker_main(["--quiet", "worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
     sys.exit(1 if failed.is_set() else 0)
+
+
+def _start_threads(executor: Executor, count: int) -> None:
+    """All threads of the pool, before there is work.
+
+    To start one while memory is short hangs for ever in CPython, and with it the loop that takes tickets.
+    """
+    together = threading.Barrier(count + 1)
+    for _ in range(count):
+        executor.submit(together.wait)
+    together.wait()
 
 
 def _warm_up(worker: Worker, failed: threading.Event) -> None:

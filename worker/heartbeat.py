@@ -16,6 +16,8 @@ from contract.presence import Presence
 log = structlog.get_logger()
 
 EXIT_STUCK = 70
+CONSUMER_SECONDS = 60
+"""How much longer a silent consumer is waited for: a connection to Redis that is dead is noticed after half of that."""
 
 
 class Keeping:
@@ -66,7 +68,8 @@ class Heartbeat:
 
     A thread that runs a network cannot be stopped from outside. When a job takes longer than ``job_seconds``, the job
     is failed, the others are put back and the process ends, for its supervisor to start a new one. A worker whose
-    consumer does not come round any more (``consumer_is_alive``) is announced no longer.
+    consumer does not come round any more (``consumer_is_alive``) is announced no longer; ``consumer_seconds`` later it
+    ends, too, once it has no jobs.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Heartbeat:
         beat_seconds: float,
         lost_after_seconds: float,
         job_seconds: float,
+        consumer_seconds: float = CONSUMER_SECONDS,
         end_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._book = book
@@ -86,11 +90,12 @@ class Heartbeat:
         self._beat_seconds = beat_seconds
         self._lost_after_seconds = lost_after_seconds
         self._job_seconds = job_seconds
+        self._consumer_seconds = consumer_seconds
         self._end_process = end_process
         self._keepings: set[Keeping] = set()
         self._lock = threading.Lock()
         self._ready = False
-        self._consumer_seen = time.monotonic()
+        self._consumer_seen = self._redis_missed = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -127,6 +132,7 @@ class Heartbeat:
             try:
                 self._beat()
             except AtelierError as error:  # Redis is away: the claims may lapse, and the fence settles who writes
+                self._redis_missed = time.monotonic()
                 log.warning("heartbeat missed", reason=str(error))
             except Exception:  # the edge of the thread: without it, every claim would lapse
                 log.exception("heartbeat failed")
@@ -146,8 +152,13 @@ class Heartbeat:
         silent = time.monotonic() - self._consumer_seen
         if silent < self._lost_after_seconds:
             self._presence.announce(self._worker, self._lost_after_seconds)
-        else:
-            log.error("the consumer takes no tickets any more", seconds=round(silent))
+            return
+        log.error("the consumer takes no tickets any more", seconds=round(silent))
+        # While Redis is away it cannot take any, and is not to blame.
+        silent = min(silent, time.monotonic() - self._redis_missed)
+        self._presence.dismiss(self._worker)
+        if silent > self._lost_after_seconds + self._consumer_seconds and not self._current():
+            self._end_process(EXIT_STUCK)
 
     def _current(self) -> list[Keeping]:
         with self._lock:

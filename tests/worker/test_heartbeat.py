@@ -211,3 +211,31 @@ def test_progress_is_written_down_with_the_next_beat_and_begins_the_time_anew(
             assert progress.stage is Stage.STYLIZING
             assert 0 < progress.fraction <= 0.5
             until(lambda: bool(codes), 10, "the end of a job that stands still")
+
+
+def test_a_worker_whose_consumer_stands_still_ends_when_it_has_no_jobs(
+    book: JobBook, presence: Presence, settings: ContractSettings
+) -> None:
+    codes: list[int] = []
+    claim = claimed(book)
+    heartbeat = Heartbeat(
+        book,
+        presence,
+        "me",
+        beat_seconds=settings.heartbeat_seconds,
+        lost_after_seconds=settings.lost_after_seconds,
+        job_seconds=60,
+        consumer_seconds=0.5,
+        end_process=codes.append,
+    )
+    try:
+        heartbeat.ready()
+        with heartbeat.keep(claim):
+            ends = time.monotonic() + settings.lost_after_seconds + 1.5
+            until(lambda: time.monotonic() > ends, 10)
+            assert codes == []
+            assert state(book, claim) is JobState.RUNNING
+        until(lambda: bool(codes), 10, "the end of the process")
+        assert codes[0] == EXIT_STUCK
+    finally:
+        heartbeat.stop()
