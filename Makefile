@@ -1,4 +1,4 @@
-# make run | test | test-schema | openapi | lint | paper | help. Each installs what it needs into .venv; only Python 3.11 or newer is needed before.
+# make run | test | test-schema | test-chaos | openapi | lint | paper | help. Each installs what it needs into .venv; only Python 3.11 or newer is needed before.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH ?= default
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-schema openapi lint format paper lock compose-test clean
+.PHONY: help run test test-schema test-chaos openapi lint format paper lock compose-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ test-schema: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Attack a running service w
 
 openapi: $(VENV)/.dev-$(TORCH)  ## Write docs/openapi.json anew, after a change of the interface
 	$(BIN)/python -m service.description docs/openapi.json
+
+test-chaos: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Run the attacks, also those that take minutes
+	$(BIN)/pytest -m "chaos or not chaos" --timeout 600 tests/chaos tests/hostile $(ARGS)
 
 lint: $(VENV)/.dev-$(TORCH)  ## Check format, lint, types and the import rule
 	$(BIN)/ruff format --check .
