@@ -212,7 +212,8 @@ local function settle(batch, result_seconds, tombstone_seconds)
   local children = cjson.decode(get('children'))
   local count = {queued = 0, running = 0, succeeded = 0, failed = 0, canceled = 0}
   for _, other in ipairs(children) do
-    other.state = redis.call('HGET', job_of(other.id), 'state') or other.state
+    local gone = is_terminal(other.state) and other.state or 'failed'
+    other.state = redis.call('HGET', job_of(other.id), 'state') or gone
     count[other.state] = count[other.state] + 1
   end
   redis.call('HSET', job, 'children', cjson.encode(children))

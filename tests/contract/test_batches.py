@@ -22,7 +22,9 @@ from contract.errors import (
 )
 from contract.jobbook import ANNOUNCEMENTS, COUNTS, JobBook, QueueDepth, events_key
 from contract.jobs import BatchJob, BatchResult, JobRecord, JobState, Priority, StylizeJob, Timings
+from contract.outbox import Outbox
 from contract.settings import ContractSettings
+from contract.webhooks import Webhook, WebhookEvent
 from tests.conftest import until
 from tests.contract.conftest import RESULT, TINY, a_job, claimed, silence
 
@@ -311,6 +313,29 @@ def test_of_many_ends_at_once_the_last_one_ends_the_batch(book: JobBook, redis_c
     assert book.get(batch.id).result == BatchResult(succeeded=4, failed=4, canceled=0)
     assert [event.get("state") for event in events(redis_client, batch)].count("succeeded") == 1
     assert book.counts("finished")["batch", "succeeded"] == 1  # type: ignore[index]
+
+
+def test_a_child_that_is_gone_does_not_keep_its_batch_from_ending(book: JobBook, redis_client: "Redis") -> None:
+    """Evicted, or deleted by hand."""
+    batch = batch_of(book, 3)
+    evicted, expired, last = (child.id for child in batch.children)
+    redis_client.delete(f"atelier:job:{evicted}")
+    succeed(book, expired)
+    redis_client.delete(f"atelier:job:{expired}")
+    succeed(book, last)
+    assert book.get(batch.id).result == BatchResult(succeeded=2, failed=1, canceled=0)
+
+
+def test_a_webhook_hears_of_the_batch_and_not_of_its_children(book: JobBook, redis_client: "Redis") -> None:
+    events = (WebhookEvent.STARTED, WebhookEvent.SUCCEEDED)
+    batch = batch_of(book, 2, replace(LAZY, webhook=Webhook(url="https://example.com/", events=events)))
+    for child in batch.children:
+        succeed(book, child.id)
+    outbox = Outbox(redis_client)
+    calls = outbox.deliveries(batch.id)
+    assert [call.event for call in calls] == list(events)
+    assert [child.state for child in calls[-1].record.children] == [SUCCEEDED, SUCCEEDED]
+    assert [outbox.deliveries(child.id) for child in batch.children] == [[], []]
 
 
 def test_a_batch_whose_tickets_cannot_be_sent_has_never_been(book: JobBook, redis_client: "Redis") -> None:

@@ -23,7 +23,7 @@ from tests.conftest import START_SECONDS, until
 from tests.pictures import decoded
 from tests.trainer.conftest import pictures
 from tests.trainer.service import Service, base_bank, result_of
-from trainer.app import Trainer
+from trainer.app import Trainer, create_app
 from trainer.settings import TrainerSettings
 
 ITERATIONS = 80
@@ -153,3 +153,10 @@ def test_a_job_whose_trainer_is_killed_is_finished_by_the_next(service: Service,
     assert state["iteration"] >= 1
     assert service.styles.versions("mine") == [1]
     assert service.leftovers() == []
+
+
+def test_a_ticket_too_many_starts_no_second_training_beside_the_first(service: Service) -> None:
+    """Such as comes again when a training takes longer than the visibility timeout: it waits for the one thread."""
+    with create_app(service.settings, Trainer(service.settings)) as app:
+        assert (app.conf.worker_pool, app.conf.worker_concurrency) == ("threads", 1)
+        assert (app.conf.worker_prefetch_multiplier, app.conf.task_acks_late) == (1, True)

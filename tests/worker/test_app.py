@@ -9,13 +9,14 @@ import pytest
 from contract.errors import ImageTooLargeError, StoreUnavailableError
 from contract.images import ImageRef, ImageStore, MediaType
 from contract.jobs import JobRecord, JobState, StyleShare, StylizeJob, StylizeResult
+from contract.queue import STYLIZE_TASK
 from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import StyleDescription, StyleRef, StyleSource, StyleStore
 from generator.checkpoint import trunk_of, vector_of
 from tests.conftest import publish_tiny, tiny_bank, until
 from tests.pictures import encoded, photograph
-from worker.app import Worker
+from worker.app import Worker, create_app
 from worker.settings import WorkerSettings
 from worker.stylizer import Attempt, Stopwatch
 
@@ -71,6 +72,15 @@ def test_a_ticket_becomes_a_picture(worker: Worker, images: ImageStore) -> None:
     assert isinstance(record.result, StylizeResult)
     assert (record.result.width, record.result.height) == (40, 30)
     assert all(seconds is not None and seconds >= 0 for seconds in record.timings.model_dump().values())
+
+
+def test_a_ticket_of_an_older_version_which_named_its_job_is_one_like_others(
+    worker: Worker, images: ImageStore, settings: ContractSettings
+) -> None:
+    job_id = posted(worker, images)
+    with create_app(WorkerSettings(**settings.model_dump()), worker) as app:
+        app.tasks[STYLIZE_TASK](job="of-another-time")
+    assert worker.book.get(job_id).state is JobState.SUCCEEDED
 
 
 def test_a_ticket_too_many_does_nothing(worker: Worker, images: ImageStore) -> None:
