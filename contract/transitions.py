@@ -157,9 +157,9 @@ local function learn(time)
   redis.call('EXPIRE', durations, 86400)
 end
 
--- The job has ended: from here on it lives for result_seconds, and its id a little longer.
-local function live_on(result_seconds, tombstone_seconds)
-  redis.call('HSET', job, 'expires_at', tostring(now() + result_seconds))
+-- The job has ended: from this time on it lives for result_seconds, and its id a little longer.
+local function live_on(time, result_seconds, tombstone_seconds)
+  redis.call('HSET', job, 'expires_at', tostring(time + result_seconds))
   free_same(get('state') == 'succeeded' and result_seconds)
   for_keys('EXPIRE', result_seconds)
   redis.call('EXPIRE', job, result_seconds)
@@ -186,7 +186,7 @@ local function finish(state, result_seconds, tombstone_seconds)
   redis.call('DEL', heartbeat)
   free_name()
   announce(state)
-  live_on(result_seconds, tombstone_seconds)
+  live_on(time, result_seconds, tombstone_seconds)
   settle_batches(result_seconds, tombstone_seconds)
 end
 
@@ -229,7 +229,7 @@ local function settle(batch, result_seconds, tombstone_seconds)
     tell(1000, 'event', 'progress', 'progress', progress)
     for _, other in ipairs(children) do
       turn_to(other.id)
-      if get('state') and is_terminal(other.state) then live_on(result_seconds, tombstone_seconds) end
+      if get('state') and is_terminal(other.state) then live_on(now(), result_seconds, tombstone_seconds) end
     end
     turn_to(batch)
   end

@@ -9,9 +9,13 @@ from pydantic import BaseModel, ValidationError
 
 from contract.images import ImageRef
 from contract.jobs import (
+    BatchJob,
+    BatchResult,
+    Child,
     JobFailure,
     JobRecord,
     JobState,
+    Priority,
     Progress,
     Stage,
     StyleShare,
@@ -69,7 +73,16 @@ DRAFTED = LEARNING.model_copy(
         ),
     }
 )
-EVERY_RECORD = [WAITING, RUNNING, SUCCEEDED, FAILED, CANCELED, LEARNING, DRAFTED]
+BATCH = SUCCEEDED.model_copy(
+    update={
+        "request": BatchJob(styles=a_job().styles),
+        "client": "shop",
+        "priority": Priority.BATCH,
+        "children": (Child(id="2", state=JobState.SUCCEEDED), Child(id="3", state=JobState.FAILED)),
+        "result": BatchResult(succeeded=1, failed=1, canceled=0),
+    }
+)
+EVERY_RECORD = [WAITING, RUNNING, SUCCEEDED, FAILED, CANCELED, LEARNING, DRAFTED, BATCH]
 
 
 def _flat(record: JobRecord) -> dict[str, str]:
@@ -81,6 +94,8 @@ def _flat(record: JobRecord) -> dict[str, str]:
             flat[name] = value.model_dump_json()
         elif isinstance(value, datetime):
             flat[name] = f"{value.timestamp():.6f}"
+        elif isinstance(value, tuple):
+            flat[name] = json.dumps([each.model_dump(mode="json") for each in value])
         elif value is not None:
             flat[name] = str(value)
     return flat
