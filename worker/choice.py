@@ -7,10 +7,13 @@ taken when it is asked for, and held against ``LEAST_PSNR_INT8``.
 
 import copy
 import json
+import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -23,8 +26,11 @@ import torch
 from torch import Tensor
 
 from contract.errors import SettingsError
+from contract.logs import configure_logs
+from generator.devices import reuse_freed_memory
 from generator.network import Generator, GeneratorConfig
 from worker.engine import BuildNetwork
+from worker.kept import Kept
 from worker.networks import GraphNetwork, Network, TorchNetwork
 from worker.runtimes import MnnRuntime, OpenVinoRuntime, Runtime, threads
 from worker.steps import has_steps
@@ -78,7 +84,19 @@ class Candidate:
     build: BuildNetwork
 
 
-def choose(device: torch.device, engine: str, precision: str, cache: Path, probe: Callable[[], Probe]) -> BuildNetwork:
+Chosen = tuple[str, str]
+"""An engine and a precision."""
+Measure = Callable[[torch.device, str, str, Path, Probe], Chosen | None]
+
+
+def choose(
+    device: torch.device,
+    engine: str,
+    precision: str,
+    cache: Path,
+    probe: Callable[[], Probe],
+    measure: Measure | None = None,
+) -> BuildNetwork:
     """How to run a network on this device, with the engine and the precision that are asked for, if any are.
 
     Raises SettingsError when what is asked for is not to be had here.
@@ -92,18 +110,13 @@ def choose(device: torch.device, engine: str, precision: str, cache: Path, probe
         "processor": _processor(),
         "threads": threads(),
     }
-    known = _known(remembered, here)
-    found = list(_candidates(device, *(known or (engine, precision)), cache))  # the others are not even loaded
-    if not found:
-        raise SettingsError(
-            f"What runs ATELIER_ENGINE={engine} with ATELIER_PRECISION={precision} is not installed here: install it, "
-            "or leave both empty."
-        )
-    best = found[0]
-    if not known and [(c.engine, c.precision) for c in found] != [TRUTH]:
-        best = _fastest(found, probe())
-        remembered.parent.mkdir(parents=True, exist_ok=True)
-        remembered.write_text(json.dumps({"here": here, "chosen": [best.engine, best.precision]}))
+    kept = Kept(cache)
+    known = _known(remembered, here) or _without_a_choice(device, engine, precision)
+    chosen = known
+    if not chosen and (chosen := (measure or _measured_apart)(device, engine, precision, cache, probe())):
+        kept.keep(remembered.name, json.dumps({"here": here, "chosen": chosen}).encode())
+    chosen = chosen or ("torch", PRECISIONS["torch", device.type][0])
+    best = next(_candidates(device, *chosen, kept))  # the others are not even loaded
     log.info("engine chosen", engine=best.engine, precision=best.precision, device=str(device))
 
     def build(generator: Generator) -> Network:
@@ -112,6 +125,47 @@ def choose(device: torch.device, engine: str, precision: str, cache: Path, probe
         return TorchNetwork(generator, device)
 
     return build
+
+
+def measured(device: torch.device, engine: str, precision: str, cache: Path, probe: Probe) -> Chosen:
+    """The fastest of those that may be chosen. All of them are loaded, and their memory is not given back."""
+    found = list(_candidates(device, engine, precision, Kept(cache)))
+    if not found:
+        raise SettingsError(
+            f"What runs ATELIER_ENGINE={engine} with ATELIER_PRECISION={precision} is not installed here: install it, "
+            "or leave both empty."
+        )
+    best = _fastest(found, probe)
+    return best.engine, best.precision
+
+
+def _measured_apart(
+    device: torch.device, engine: str, precision: str, cache: Path, probe: Probe, work: Measure = measured
+) -> Chosen | None:
+    """As ``work``, in a process of its own: with it the memory goes, and it dies alone where an engine crashes.
+
+    None when it did.
+    """
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _like_a_worker) as apart:
+            return apart.submit(work, device, engine, precision, cache, probe).result()
+    except BrokenProcessPool as error:
+        if engine or precision:
+            raise SettingsError(
+                f"ATELIER_ENGINE={engine} with ATELIER_PRECISION={precision} crashes here: leave both empty."
+            ) from error
+        log.exception("an engine crashes here: it is PyTorch this time")
+        return None
+
+
+def _like_a_worker() -> None:
+    configure_logs("worker")
+    reuse_freed_memory()
+
+
+def _without_a_choice(device: torch.device, engine: str, precision: str) -> Chosen | None:
+    """What is asked for, if it is what all others are held against."""
+    return TRUTH if (device.type, engine) == ("cpu", "torch") and precision in ("", TRUTH[1]) else None
 
 
 def _check(device: torch.device, engine: str, precision: str) -> None:
@@ -123,7 +177,7 @@ def _check(device: torch.device, engine: str, precision: str) -> None:
         raise SettingsError(f"ATELIER_PRECISION is one of {', '.join(able)} here, and not {precision!r}.")
 
 
-def _candidates(device: torch.device, engine: str, precision: str, cache: Path) -> Iterator[Candidate]:
+def _candidates(device: torch.device, engine: str, precision: str, kept: Kept) -> Iterator[Candidate]:
     for (name, kind), precisions in PRECISIONS.items():
         if kind != device.type or engine not in ("", name) or precision not in ("", *precisions):
             continue
@@ -131,18 +185,18 @@ def _candidates(device: torch.device, engine: str, precision: str, cache: Path) 
             chosen = precision or precisions[0]
             yield Candidate(name, chosen, partial(TorchNetwork, device=device, dtype=DTYPES[chosen]))
             continue
-        for runtime in _runtimes(name, precision, cache):
+        for runtime in _runtimes(name, precision, kept):
             yield Candidate(name, runtime.precision, partial(GraphNetwork, runtime=runtime))
 
 
-def _runtimes(name: str, precision: str, cache: Path) -> list[Runtime]:
+def _runtimes(name: str, precision: str, kept: Kept) -> list[Runtime]:
     """An engine in the precision that is asked for, or in each that may be the fastest here; none if not installed."""
     try:
         if name == "mnn":
-            return [MnnRuntime(cache)]
-        runtime = OpenVinoRuntime(cache, precision)
+            return [MnnRuntime(kept)]
+        runtime = OpenVinoRuntime(kept, precision)
         exact = runtime.precision == "float32"
-        return [runtime] if precision or exact else [runtime, OpenVinoRuntime(cache, "float32")]
+        return [runtime] if precision or exact else [runtime, OpenVinoRuntime(kept, "float32")]
     except ImportError as error:
         log.info("engine is not installed", engine=name, reason=str(error))
         return []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from generator.network import Generator
 from worker.direct import direct
 from worker.graph import CONTENT, STYLE, STYLIZED, whole
+from worker.kept import Kept
 
 Array = npt.NDArray[np.float32]
 Compiled = Callable[[Mapping[str, Array]], Array]
@@ -45,29 +46,29 @@ def threads() -> int:
 
 
 class MnnRuntime:
-    """MNN (Alibaba) in float32. Converted graphs are kept in ``cache``."""
+    """MNN (Alibaba) in float32."""
 
     name = "mnn"
     precision = "float32"
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, kept: Kept) -> None:
         with _quiet():
             import MNN
             import MNN.expr
             import MNN.nn
         self._mnn = MNN
-        self._cache = cache
+        self._kept = kept
 
     def whole(self, generator: Generator) -> Compiled:
         return self.compile(whole(generator), [CONTENT, STYLE])
 
     def compile(self, model: bytes, inputs: list[str]) -> Compiled:
         expr = self._mnn.expr
-        path = self._converted(model)
         with _quiet():  # a manager of its own, so that its memory goes with it
             configuration = {"backend": "CPU", "numThread": threads(), "precision": "high"}
             manager = self._mnn.nn.create_runtime_manager((configuration,))
-        module = self._mnn.nn.load_module_from_file(str(path), inputs, [STYLIZED], runtime_manager=manager)
+        with self._converted(model) as path:
+            module = self._mnn.nn.load_module_from_file(str(path), inputs, [STYLIZED], runtime_manager=manager)
         kept: list[object] = []  # the variable that owns the memory of the last output
 
         def run(values: Mapping[str, Array]) -> Array:
@@ -86,48 +87,45 @@ class MnnRuntime:
         variable.write(np.ascontiguousarray(values))
         return variable
 
-    def _converted(self, model: bytes) -> Path:
+    @contextmanager
+    def _converted(self, model: bytes) -> Iterator[Path]:
         """The graph in MNN's own format, from the cache where it is known."""
-        name = hashlib.sha256(model + version("MNN").encode()).hexdigest()
-        path = self._cache / f"{name}.mnn"
-        if not path.exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._cache) as folder, _quiet():
-                import _tools  # MNN's converter; MNN.tools.mnnconvert around it would send telemetry
+        name = f"{hashlib.sha256(model + version('MNN').encode()).hexdigest()}.mnn"
+        if kept := self._kept.find(name):
+            yield kept
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            target = self._convert(model, Path(folder))
+            self._kept.keep(name, target.read_bytes())
+            yield target
 
-                source, target = Path(folder) / "model.onnx", Path(folder) / "model.mnn"
-                source.write_bytes(model)
-                arguments = [
-                    "-f",
-                    "ONNX",
-                    "--modelFile",
-                    str(source),
-                    "--MNNModel",
-                    str(target),
-                    "--bizCode",
-                    "atelier",
-                ]
-                _tools.mnnconvert(["mnnconvert", *arguments])
-                target.replace(path)
-        return path
+    def _convert(self, model: bytes, folder: Path) -> Path:
+        with _quiet():
+            import _tools  # MNN's converter; MNN.tools.mnnconvert around it would send telemetry
+
+            source, target = folder / "model.onnx", folder / "model.mnn"
+            source.write_bytes(model)
+            files = ["--modelFile", str(source), "--MNNModel", str(target)]
+            _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *files, "--bizCode", "atelier"])
+        return target
 
 
 class OpenVinoRuntime:
     """OpenVINO (Intel) in bfloat16 where the processor has it, in float32, or in int8.
 
     In int8, what is not a convolution is computed in bfloat16 where the processor has it, and graphs that are not the
-    whole generator in float32. Compiled graphs are kept in ``cache``.
+    whole generator in float32.
     """
 
     name = "openvino"
 
-    def __init__(self, cache: Path, precision: str = "") -> None:
+    def __init__(self, kept: Kept, precision: str = "") -> None:
         import openvino
 
         self._core = openvino.Core()
         self.has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bfloat16" if self.has_bfloat16 else "float32")
-        self._cache = cache
+        self._kept = kept
 
     def whole(self, generator: Generator) -> Compiled:
         quantised = self.precision == "int8"
@@ -142,9 +140,8 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads(),
             "INFERENCE_PRECISION_HINT": hint,
-            "CACHE_DIR": str(self._cache),
         }
-        compiled = self._core.compile_model(self._core.read_model(model, b""), "CPU", configuration)
+        compiled = self._kept_or_not(self._core.read_model(model, b""), configuration)
         request = compiled.create_infer_request()
 
         def run(values: Mapping[str, Array]) -> Array:
@@ -153,6 +150,17 @@ class OpenVinoRuntime:
             return result
 
         return run
+
+    def _kept_or_not(self, graph: Any, configuration: dict[str, Any]) -> Any:
+        """Compiled, and kept if that can be."""
+        if self._kept.folder:
+            try:
+                return self._core.compile_model(graph, "CPU", configuration | {"CACHE_DIR": str(self._kept.folder)})
+            except RuntimeError as error:  # whether for the folder's sake, it does not say
+                self._kept.give_up(error)
+            finally:
+                self._kept.trim()
+        return self._core.compile_model(graph, "CPU", configuration)
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """The choice of an engine, by measurement."""
 
 import json
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from generator.network import Generator, GeneratorConfig
 from tests.conftest import tiny_bank
 from worker import choice
 from worker.choice import Candidate, Probe, choose
+from worker.kept import Kept
 from worker.networks import GraphNetwork, TorchNetwork
 
 CPU = torch.device("cpu")
@@ -28,7 +31,7 @@ def no_probe() -> Probe:
 
 
 def build(engine: str, cache: Path, precision: str = "") -> object:
-    return choose(CPU, engine, precision, cache, probe)(BANK.generator())
+    return choose(CPU, engine, precision, cache, probe, choice.measured)(BANK.generator())
 
 
 def test_an_engine_can_be_asked_for(tmp_path: Path) -> None:
@@ -56,14 +59,14 @@ def test_what_is_not_to_be_had_is_said(engine: str, precision: str, said: str, t
         choose(CPU, engine, precision, tmp_path, no_probe)
 
 
-def test_all_that_are_installed_are_measured() -> None:
-    found = [candidate.engine for candidate in choice._candidates(CPU, "", "", Path("nowhere"))]
+def test_all_that_are_installed_are_measured(tmp_path: Path) -> None:
+    found = [candidate.engine for candidate in choice._candidates(CPU, "", "", Kept(tmp_path))]
     assert list(dict.fromkeys(found)) == ["torch", "mnn", "openvino"]
 
 
 def test_int8_is_taken_only_when_it_is_asked_for(tmp_path: Path) -> None:
     def found(precision: str) -> list[tuple[str, str]]:
-        return [(c.engine, c.precision) for c in choice._candidates(CPU, "", precision, tmp_path)]
+        return [(c.engine, c.precision) for c in choice._candidates(CPU, "", precision, Kept(tmp_path))]
 
     assert ("openvino", "int8") not in found("")
     assert found("int8") == [("openvino", "int8")]
@@ -73,7 +76,7 @@ def test_int8_is_taken_only_when_it_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_fastest_is_chosen_and_remembered(tmp_path: Path) -> None:
-    chosen = choose(CPU, "", "", tmp_path, probe)(BANK.generator())
+    chosen = choose(CPU, "", "", tmp_path, probe, choice.measured)(BANK.generator())
     remembered = json.loads((tmp_path / "choice.json").read_text())["chosen"]
     assert remembered == ([chosen._runtime.name, "float32"] if isinstance(chosen, GraphNetwork) else list(choice.TRUTH))
     again = choose(CPU, "", "", tmp_path, no_probe)(BANK.generator())
@@ -92,17 +95,58 @@ assert "openvino" not in sys.modules
 
 
 def test_engines_that_were_not_chosen_before_are_not_loaded(tmp_path: Path) -> None:
-    choose(CPU, "", "", tmp_path, probe)
+    choose(CPU, "", "", tmp_path, probe, choice.measured)
     path = tmp_path / "choice.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chosen": ["mnn", "float32"]}))
     subprocess.run([sys.executable, "-c", LOAD_WHAT_IS_KNOWN, str(tmp_path)], check=True)
 
 
+MEASURE_AND_LIST = """
+import sys
+from pathlib import Path
+import torch
+from tests.worker.test_choice import probe
+from worker.choice import choose
+if __name__ == "__main__":
+    choose(torch.device("cpu"), "", "", Path(sys.argv[1]), probe)
+    print("loaded:", *(name for name in ("MNN", "openvino") if name in sys.modules))
+"""
+
+
+def test_engines_are_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "measure.py"
+    script.write_text(MEASURE_AND_LIST)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), str(tmp_path / "engine")]
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    chosen = json.loads((tmp_path / "engine" / "choice.json").read_text())["chosen"][0]
+    assert said.splitlines()[-1].split()[1:] == [{"mnn": "MNN"}.get(chosen, chosen)] * (chosen != "torch")
+
+
+def crashes(*_: object) -> tuple[str, str]:
+    os._exit(1)
+
+
+def test_an_engine_that_crashes_takes_nobody_along(tmp_path: Path) -> None:
+    apart = partial(choice._measured_apart, work=crashes)
+    assert isinstance(choose(CPU, "", "", tmp_path, probe, apart)(BANK.generator()), TorchNetwork)
+    with pytest.raises(SettingsError, match="crashes here"):
+        choose(CPU, "mnn", "", tmp_path / "other", probe, apart)
+
+
 def test_an_engine_that_is_asked_for_is_not_answered_with_the_one_remembered(tmp_path: Path) -> None:
-    choose(CPU, "mnn", "", tmp_path, probe)
-    network = choose(CPU, "openvino", "", tmp_path, probe)(BANK.generator())
+    choose(CPU, "mnn", "", tmp_path, probe, choice.measured)
+    network = choose(CPU, "openvino", "", tmp_path, probe, choice.measured)(BANK.generator())
     assert isinstance(network, GraphNetwork)
     assert network._runtime.name == "openvino"
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("where the folder should be")
+    for engine in ("mnn", "openvino"):
+        network = build(engine, tmp_path / "file")
+        assert isinstance(network, GraphNetwork)
+        assert network.stylize(torch.rand(1, 3, 32, 32), BANK.styles).shape == (1, 3, 32, 32)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"here": {}, "chosen": ["mnn", "float32"]}'])
@@ -114,7 +158,7 @@ def test_what_was_remembered_for_another_machine_does_not_count(text: str, tmp_p
         measured.append(1)
         return probe()
 
-    choose(CPU, "", "", tmp_path, counted)
+    choose(CPU, "", "", tmp_path, counted, choice.measured)
     assert measured == [1]
 
 
@@ -164,7 +208,7 @@ def test_no_engine_that_computes_the_same_is_an_error() -> None:
 
 def test_networks_that_have_no_graph_run_in_pytorch(tmp_path: Path) -> None:
     pyramid = Generator(GeneratorConfig("pyramid", width=2)).eval()
-    assert isinstance(choose(CPU, "mnn", "", tmp_path, probe)(pyramid), TorchNetwork)
+    assert isinstance(choose(CPU, "mnn", "", tmp_path, probe, choice.measured)(pyramid), TorchNetwork)
 
 
 def test_without_a_style_a_network_of_random_weights_is_measured() -> None:

@@ -1,7 +1,5 @@
 """Networks: the graphs in inference engines make what PyTorch makes."""
 
-from pathlib import Path
-
 import openvino
 import pytest
 import torch
@@ -11,6 +9,7 @@ from tests.conftest import tiny_bank
 from worker.choice import psnr
 from worker.direct import direct
 from worker.graph import CONTENT, STYLE
+from worker.kept import Kept
 from worker.networks import GraphNetwork, TorchNetwork
 from worker.runtimes import MnnRuntime, OpenVinoRuntime, Runtime
 from worker.steps import steps
@@ -22,13 +21,13 @@ EXACT = 80.0
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("engine")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return Kept(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(params=["mnn", "openvino"])
-def runtime(request: pytest.FixtureRequest, cache: Path) -> Runtime:
-    return MnnRuntime(cache) if request.param == "mnn" else OpenVinoRuntime(cache, "float32")
+def runtime(request: pytest.FixtureRequest, kept: Kept) -> Runtime:
+    return MnnRuntime(kept) if request.param == "mnn" else OpenVinoRuntime(kept, "float32")
 
 
 def picture(*shape: int) -> torch.Tensor:
@@ -81,15 +80,15 @@ FLAT = torch.full((1, 3, 32, 48), 0.3)
 
 @pytest.mark.parametrize("content", [picture(1, 3, 64, 48), picture(1, 3, 37, 53), FLAT], ids=["even", "odd", "flat"])
 @pytest.mark.parametrize("row", range(3))
-def test_int8_is_close(content: torch.Tensor, row: int, cache: Path) -> None:
+def test_int8_is_close(content: torch.Tensor, row: int, kept: Kept) -> None:
     style = BANK.styles[row : row + 1]
-    stylized = GraphNetwork(BANK.generator(), OpenVinoRuntime(cache, "int8")).stylize(content, style)
+    stylized = GraphNetwork(BANK.generator(), OpenVinoRuntime(kept, "int8")).stylize(content, style)
     truth = TorchNetwork(BANK.generator(), CPU).stylize(content, style)
     assert psnr(stylized, truth) > 35
 
 
-def test_in_int8_each_picture_of_a_batch_has_its_own_range(cache: Path) -> None:
-    network = GraphNetwork(BANK.generator(), OpenVinoRuntime(cache, "int8"))
+def test_in_int8_each_picture_of_a_batch_has_its_own_range(kept: Kept) -> None:
+    network = GraphNetwork(BANK.generator(), OpenVinoRuntime(kept, "int8"))
     content = picture(1, 3, 32, 32)
     weak, strong = BANK.styles[:1], 50 * BANK.styles[1:2]
     together = network.stylize(torch.cat([content, content]), torch.cat([weak, strong]))
@@ -121,12 +120,14 @@ def test_the_sweeps_of_all_steps_make_the_picture() -> None:
     assert torch.allclose(raw, steps(generator)[0].convolution(content))
 
 
-def test_converted_graphs_are_kept(cache: Path) -> None:
-    GraphNetwork(BANK.generator(), MnnRuntime(cache)).stylize(picture(1, 3, 32, 32), BANK.styles[:1])
-    before = {path: path.stat().st_mtime_ns for path in cache.glob("*.mnn")}
-    GraphNetwork(BANK.generator(), MnnRuntime(cache)).stylize(picture(1, 3, 32, 32), BANK.styles[:1])
+def test_converted_graphs_are_kept(kept: Kept) -> None:
+    GraphNetwork(BANK.generator(), MnnRuntime(kept)).stylize(picture(1, 3, 32, 32), BANK.styles[:1])
+    folder = kept.folder
+    assert folder
+    before = {path: path.stat().st_ino for path in folder.glob("*.mnn")}
+    GraphNetwork(BANK.generator(), MnnRuntime(kept)).stylize(picture(1, 3, 32, 32), BANK.styles[:1])
     assert before
-    assert {path: path.stat().st_mtime_ns for path in cache.glob("*.mnn")} == before
+    assert {path: path.stat().st_ino for path in folder.glob("*.mnn")} == before
 
 
 def test_what_an_engine_takes_counts_more_than_the_weights(runtime: Runtime) -> None:
