@@ -89,9 +89,10 @@ class Stylizer:
                 batch.tell(atelier__batch_size=stylized.batch_size)
             watch.seconds["compute_seconds"] = round(stylized.compute_seconds, 6)
             with watch.measure("encode_seconds"):
-                pixels = _coloured(job, content.pixels, stylized.pixels)
-                image = self._images.put(encode(Picture(pixels, content.alpha), job.media_type, job.quality))
-        height, width = pixels.shape[:2]
+                result = Picture(_coloured(job, content.pixels, stylized.pixels), content.alpha)
+                del content, stylized  # a large picture is three bytes a pixel, and encoding takes four more
+                image = self._images.put(encode(result, job.media_type, job.quality))
+        height, width = result.pixels.shape[:2]
         return StylizeResult(
             media_type=job.media_type, width=width, height=height, bytes=image.bytes, sha256=image.sha256
         )
