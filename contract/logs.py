@@ -12,8 +12,8 @@ USERINFO = re.compile(r"(?<=://)[^/\s\"'@]+@")
 def configure_logs(process: str) -> None:
     """Lines for people on a terminal, JSON elsewhere.
 
-    In every line stand ``process`` and what is bound where it is written: ``request``, ``job``, ``trace``. User names
-    and passwords of URLs are left out, whatever text they are in.
+    In every line stand ``process`` and what is bound where it is written: ``request``, ``client``, ``job``, ``trace``.
+    User names and passwords of URLs are left out, whatever text they are in.
     """
 
     def name_process(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

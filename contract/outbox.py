@@ -22,6 +22,9 @@ OUTBOX = PREFIX + "outbox"
 DELIVERIES = PREFIX + "deliveries:"
 """Of each job: under their numbers what happened, and under ``number:attempts`` what was tried: JSON, with commas."""
 
+LOG_BYTES = 16_384
+"""Of the attempts at one call, beyond which no more are written down: a hundred, and clients may ask for more."""
+
 NOW = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
@@ -50,12 +53,15 @@ return taken
 PUT_BACK = (
     NOW
     + """
--- The outbox, the deliveries of the job; the call, its number, an attempt ('' is none), seconds ('' is never again)
+-- The outbox, the deliveries of the job; the call, its number, an attempt ('' is none), seconds ('' is never again),
+-- how many bytes of attempts are kept
 -- A call that would come after the job is gone is not made, nor one that another gateway has delivered meanwhile.
 if ARGV[3] ~= '' and redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then
   local field = ARGV[2] .. ':attempts'
-  local earlier = redis.call('HGET', KEYS[2], field)
-  redis.call('HSET', KEYS[2], field, earlier and earlier .. ',' .. ARGV[3] or ARGV[3])
+  local earlier = redis.call('HGET', KEYS[2], field) or ''
+  if #earlier < tonumber(ARGV[5]) then
+    redis.call('HSET', KEYS[2], field, earlier == '' and ARGV[3] or earlier .. ',' .. ARGV[3])
+  end
 end
 local left = redis.call('PTTL', KEYS[2])
 if ARGV[4] == '' or left == -2 or (left >= 0 and ARGV[4] * 1000 >= left) then
@@ -127,7 +133,7 @@ class Outbox:
         with queue_errors():
             self._put_back(
                 keys=[OUTBOX, DELIVERIES + delivery.job_id],
-                args=[_call(delivery.job_id, number), number, attempt, wait],
+                args=[_call(delivery.job_id, number), number, attempt, wait, LOG_BYTES],
             )
 
 

@@ -40,8 +40,8 @@ NEEDS: dict[str, Need] = {
     "GET /readyz": "nothing",
     "GET /": "nothing",
 }
-COUNTED = frozenset({"POST /stylize", "POST /styles"})
-"""What makes jobs, and so counts against a client's quota of requests."""
+COUNTED = frozenset({"POST /stylize", "POST /styles", "POST /jobs/{job_id}/deliveries/{number}/redeliver"})
+"""What makes jobs, or calls, and so counts against a client's quota of requests."""
 
 
 def need_of(asked: str) -> Need:

@@ -1,4 +1,4 @@
-"""What the jobs of a batch have made, as one ZIP archive, written while it is sent: one picture is in memory."""
+"""What the jobs of a batch have made, as one ZIP archive, written while it is sent: two pictures are in memory."""
 
 import io
 import json
@@ -19,22 +19,29 @@ ZIP = "application/zip"
 PROBLEMS = "problems.json"
 
 
-class Outlet(io.RawIOBase):
-    """Keeps what is written to it until it is taken."""
+class Outlet(io.BytesIO):
+    """Keeps what is written until it is taken.
+
+    What has not been taken yet can be written anew: a file's header gets its sizes and its sum when the file has been
+    written. Those who read while they receive cannot do without, where nothing is compressed.
+    """
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        super().__init__()
+        self._taken = 0
 
-    def writable(self) -> bool:
-        return True
+    def tell(self) -> int:
+        return self._taken + super().tell()
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._pieces.append(bytes(data))
-        return len(data)
+    def seek(self, at: int, whence: int = io.SEEK_SET) -> int:
+        return self._taken + super().seek(at - self._taken if whence == io.SEEK_SET else at, whence)
 
     def taken(self) -> bytes:
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
+        pieces = self.getvalue()
+        super().seek(0)
+        self.truncate()
+        self._taken += len(pieces)
+        return pieces
 
 
 def archive(images: ImageStore, book: JobBook, record: JobRecord) -> StreamingResponse:
@@ -64,6 +71,7 @@ def _pieces(images: ImageStore, book: JobBook, record: JobRecord) -> Iterator[by
                 continue
             name, data = made
             files.writestr(ZipInfo(f"{position:02d}-{name}", at), data)
+            del data, made
             yield outlet.taken()
         if problems:
             files.writestr(ZipInfo(PROBLEMS, at), json.dumps(problems, indent=1, ensure_ascii=False))

@@ -62,12 +62,14 @@ class SiteGuard:
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self._app = app
         self._hosts = allowed_hosts(settings)
+        # Prometheus asks for an address, and public figures tell a page nothing that it could not ask for itself.
+        self._under_any_name = (*PROBES, "/metrics") if settings.metrics_public else PROBES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             try:
-                if scope["path"] not in PROBES:
+                if scope["path"] not in self._under_any_name:
                     self._check_host(headers)
                 if scope["method"] not in SAFE_METHODS:
                     _check_site(headers)

@@ -17,7 +17,6 @@ from service.options import ActiveVersion, StyleOptions, StylizeDocument, Styliz
 from service.problems import MEDIA_TYPE, leaves, status_of, type_of
 from service.requests import HEADER as REQUEST_ID
 from service.schemas import JobDocument, PreviewEvent, Problem, ProgressDocument, StateEvent, WebhookPayload
-from service.settings import ServiceSettings
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -285,7 +284,12 @@ def _form(options: type[BaseModel], image: dict[str, Any], **rules: Any) -> dict
 
 FILES = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_STYLE_PICTURES}
 
-BATCH = {**FILES, "maxItems": ServiceSettings.model_fields["max_batch"].default, "description": "Several are a batch."}
+BATCH = {
+    "type": "array",
+    "items": FILE,
+    "minItems": 1,
+    "description": "Several are a batch; `GET /limits` has how many.",
+}
 
 STYLIZE_BODY: dict[str, Any] = {
     "required": False,  # where the query has an `image_url`

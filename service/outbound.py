@@ -9,8 +9,10 @@ be the proxy that resolves.
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -43,6 +45,9 @@ NOT_PUBLIC = tuple(
     )
 )
 """What is not for everybody, beyond what every ``ipaddress`` that we run on knows."""
+
+RESOLVERS = ThreadPoolExecutor(64, thread_name_prefix="resolve")
+"""A look-up that is given up goes on in its thread; names that nobody answers for must not keep others waiting."""
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -86,7 +91,8 @@ def _tunnelled(address: IPv6Address) -> list[IPv4Address]:
 
 async def resolve(host: str, port: int) -> list[str]:
     """As the socket layer does, which also knows odd spellings of an address: octal, hexadecimal, short."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(RESOLVERS, look_up)
     return list(dict.fromkeys(str(address[4][0]) for address in found))
 
 
@@ -223,8 +229,10 @@ class Outbound:
 def parse(text: str) -> httpx.URL:
     """Raises UrlRefusedError."""
     try:
-        return httpx.URL(text)
-    except httpx.InvalidURL:
+        url = httpx.URL(text)
+        url.host  # noqa: B018 - read for the first time, and so that a name that cannot be one is found here
+        return url
+    except (httpx.InvalidURL, UnicodeError):
         raise UrlRefusedError("This is not an address: write https://host/path.") from None
 
 
@@ -250,5 +258,5 @@ async def _fetch_errors(total_seconds: float) -> AsyncIterator[None]:
             yield
     except (TimeoutError, httpx.TimeoutException):
         raise FetchTimeoutError(f"The address did not answer within {total_seconds:g} seconds.") from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, UnicodeError) as error:  # the latter of a name that the address leads on to
         raise FetchFailedError("The address cannot be reached, or broke off in the middle of its answer.") from error

@@ -15,12 +15,11 @@ from starlette.types import Receive, Scope, Send
 from contract import errors
 from contract.errors import AtelierError, InternalError, InvalidParameterError, UnauthorizedError
 from contract.jobs import JobFailure
-from service.requests import HEADER, PROBLEM_CODE, request_id
+from service.requests import HEADER, METHODS, PROBLEM_CODE, request_id
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 STATUS: dict[type[AtelierError], HTTPStatus] = {
     errors.AtelierError: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -20,8 +20,10 @@ JOB_HEADER = "X-Job-Id"
 PROBLEM_CODE = "atelier.problem"
 """Where in the scope of a request the code of the problem is that it was answered with."""
 ID_PATTERN = r"[A-Za-z0-9_-]{1,128}"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 NO_ROUTE = "none"
-"""Whatever is asked for under an address that there is not, so that nobody can make up label values."""
+"""Whatever is asked for under an address that there is not, or in a way that nobody knows, so that nobody can make up
+label values."""
 PROBES = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds, so the log and the traces leave them out."""
 
@@ -114,8 +116,8 @@ class Answer:
 
     def _template(self) -> tuple[str, str]:
         """The method, and the template of the address: known once the request has found its route."""
-        route = getattr(self._scope.get("route"), "path", NO_ROUTE)
-        return (self._scope["method"] if route != NO_ROUTE else NO_ROUTE), route
+        method, route = self._scope["method"], getattr(self._scope.get("route"), "path", NO_ROUTE)
+        return (method if route != NO_ROUTE and method in METHODS else NO_ROUTE), route
 
 
 def _id_of(headers: Headers) -> str:

@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from contract import errors
 from contract.admission import Admission, Terms
-from contract.errors import InvalidParameterError, StyleExistsError
+from contract.errors import InvalidParameterError, ScopeError, StyleExistsError
 from contract.images import MediaType
 from contract.jobs import TrainJob
+from contract.keys import Scope
 from contract.styles import StyleCard, StylePicture, StyleRef, StyleStore, parse_style
 from service.access import ClientDep
 from service.answers import accepted, picture, replayed
@@ -80,6 +81,8 @@ async def train_style(request: Request, gateway: GatewayDep, client: ClientDep) 
     """
     async with gateway.uploading(client), reserved(request, gateway.book, client) as reservation:
         upload = await read_style_upload(request, gateway.settings)
+        if upload.options.replace and Scope.ADMIN not in client.scopes:
+            raise ScopeError("To replace a style changes what its name means for all, and needs a key with admin.")
         replays = reservation is not None and reservation.known is not None
         webhook = None if replays else await read_webhook(gateway, upload.options)
         terms = Terms(client=client.name, webhook=webhook)

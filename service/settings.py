@@ -75,7 +75,7 @@ class ServiceSettings(ContractSettings):
     max_connections: int = Field(default=10_000, ge=1)
     """Open connections. For one more, the one that has waited longest without a request is closed."""
     metrics_public: bool = False
-    """Whether anybody may read /metrics; else only this machine."""
+    """Whether anybody may read /metrics; else this machine, and keys with the scope admin."""
     ping_seconds: float = Field(default=15, gt=0)
     """How often a stream of events says that it is still there, when there is nothing to tell."""
     image_urls: bool = False

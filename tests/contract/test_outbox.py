@@ -204,3 +204,15 @@ def test_a_call_that_a_newer_gateway_wrote_keeps_no_other_from_being_made(
     redis_client.hset(DELIVERIES + ids[0], "1", '{"event": "job.dreamt", "in": "another way"}')
     assert [delivery.job_id for delivery in outbox.take(10, 0.05)] == [ids[1]]
     assert redis_client.zcard(OUTBOX) == 2  # it is left to whoever can read it
+
+
+def test_of_a_call_that_is_made_again_and_again_the_first_attempts_are_kept(book: JobBook, outbox: Outbox) -> None:
+    job_id = book.admit(a_job(), Terms(webhook=HOOK)).record.id
+    book.cancel(job_id)
+    (taken,) = outbox.take(10, 30)
+    long = FAILED.model_copy(update={"detail": "no" * 2000})
+    for _ in range(12):
+        outbox.attempted(taken, long, 0)
+    (told,) = outbox.deliveries(job_id)
+    assert len(told.attempts) == 5  # of some 4,000 bytes each
+    assert told.next_attempt_at is not None

@@ -33,6 +33,9 @@ from tests.service.conftest import (
     waits,
 )
 
+DATA_DESCRIPTOR = 8
+"""The bit of an entry whose sizes stand behind it (APPNOTE 4.4.4)."""
+
 
 def batch(
     client: httpx.Client, *pictures: bytes, headers: dict[str, str] | None = None, **options: Any
@@ -72,6 +75,8 @@ def test_a_batch_is_stylized_from_beginning_to_end(stack: Stack) -> None:
             assert files.testzip() is None
             assert files.namelist() == ["01-tiny.png", "02-tiny.png", "03-tiny.png"]
             assert {entry.compress_type for entry in files.infolist()} == {ZIP_STORED}
+            # Sizes are in front of the files, for readers that do not wait for the end of the archive.
+            assert not any(entry.flag_bits & DATA_DESCRIPTOR for entry in files.infolist())
             sizes = [decoded(files.read(name)).size for name in files.namelist()]
             alone = [client.get(child["urls"]["result"]).content for child in job["children"]]
             assert alone == [files.read(name) for name in files.namelist()]

@@ -83,6 +83,15 @@ def test_a_training_belongs_to_its_client_and_its_style_to_all(gateways: Gateway
         assert gateway.client.get("/styles/tiny", headers=bob).status_code == 200
 
 
+def test_what_the_name_of_a_style_means_is_not_for_everybody_who_trains(gateways: Gateways, keys: Keys) -> None:
+    trains, rules = keys.make("trains", Scope.TRAIN), keys.make("rules", Scope.TRAIN, Scope.ADMIN)
+    with gateways(api_keys=keys.path) as gateway:
+        gateway.client.headers.update(trains)
+        assert code(train(gateway.client, saved(drawn()), name="tiny", replace="true")) == "scope-missing"
+        gateway.client.headers.update(rules)
+        assert train(gateway.client, saved(drawn()), name="tiny", replace="true").status_code == 202
+
+
 def test_keys_come_and_go_without_a_restart(gateways: Gateways, keys: Keys) -> None:
     with gateways(api_keys=keys.path) as gateway:
         get = gateway.client.get

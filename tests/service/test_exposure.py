@@ -127,6 +127,13 @@ def test_further_names_may_be_allowed(gateways: Gateways, monkeypatch: pytest.Mo
         assert host(gateway, "other:8000") == 421
 
 
+def test_public_figures_are_asked_for_by_any_name(gateways: Gateways) -> None:
+    """Prometheus asks for the address that it has found."""
+    with gateways(metrics_public=True) as gateway:
+        assert host(gateway, "172.18.0.3:8000", "/metrics") == 200
+        assert host(gateway, "172.18.0.3:8000") == 421
+
+
 def test_a_public_service_is_asked_for_by_any_name_unless_names_are_set(gateways: Gateways, keys: Keys) -> None:
     headers = keys.make("one")
     for allowed, status in (((), 200), (("stylize.example",), 421)):

@@ -56,7 +56,9 @@ def test_requests_are_counted_by_the_template_of_their_address_and_their_status(
 def test_a_client_makes_up_no_label(gateway: LoneGateway) -> None:
     for number in range(3):
         gateway.client.request(f"MADE{number}", f"/made/up/{number}")
+        gateway.client.request(f"MADE{number}", "/stylize")
     assert told(gateway, "atelier_http_request_seconds_count", method="none", route="none", status="404") == 3
+    assert told(gateway, "atelier_http_request_seconds_count", method="none", route="/stylize", status="405") == 3
     assert "made" not in gateway.client.get("/metrics").text.lower()
 
 

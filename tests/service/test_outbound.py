@@ -227,6 +227,7 @@ def test_no_spelling_of_this_machine_reaches_it(nobody: Listener, host: str) -> 
         "http://[::1",
         "http://host:80:80/",
         "http://nobody.invalid/",
+        "http://xn--/",
         "",
         " ",
         "http://127.0.0.2/\r\nX: y",
@@ -278,11 +279,13 @@ def test_a_redirect_does_not_get_inside(nobody: Listener, status: int, target: s
         assert outside.connections == 1
 
 
-@pytest.mark.parametrize("location", ["ftp://127.0.0.2/", "http://u:p@127.0.0.2/", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "location", ["ftp://127.0.0.2/", "http://u:p@127.0.0.2/", "file:///etc/passwd", "http://xn--/"]
+)
 def test_a_redirect_to_what_is_no_plain_address_is_refused(location: str) -> None:
     with (
         remote(Answer(302, headers={"Location": location}), host=OUTSIDE) as outside,
-        pytest.raises(UrlRefusedError),
+        pytest.raises((UrlRefusedError, FetchFailedError)),
     ):
         fetched(f"http://{OUTSIDE}:{outside.port}/", rules(outside.port))
 

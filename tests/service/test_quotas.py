@@ -61,6 +61,7 @@ def test_only_what_makes_jobs_counts_and_that_whatever_becomes_of_it(gateways: G
         assert (broken.status_code, standing(broken.headers)[1]) == (415, 1)
         assert standing(gateway.client.post("/styles", headers=ann).headers)[1] == 0
         assert code(gateway.client.post("/styles", headers=ann)) == "quota-exceeded"
+        assert code(gateway.client.post("/jobs/x/deliveries/1/redeliver", headers=ann)) == "quota-exceeded"
         assert gateway.client.get("/styles", headers=ann).status_code == 200
 
 
