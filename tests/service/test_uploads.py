@@ -157,9 +157,8 @@ def test_a_file_in_another_field_is_explained(client: httpx.Client) -> None:
     assert parameters(response) == ["image"]
 
 
-def test_two_images_are_too_many(client: httpx.Client) -> None:
-    data = saved(drawn())
-    response = form(client, picture_field(data), picture_field(data), text_field("style", "tiny"))
+def test_seventeen_images_are_too_many(client: httpx.Client) -> None:
+    response = form(client, *17 * [picture_field(saved(drawn()))], text_field("style", "tiny"))
     assert response.status_code == 400
     assert code(response) == "malformed-body"
 
