@@ -33,6 +33,8 @@ from contract.storage import store_errors, store_time
 
 NAME_PATTERN = r"^[a-z0-9_-]{1,64}$"
 VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
+STYLE_PATTERN = rf"{NAME_PATTERN[:-1]}(?:@{VERSION_PATTERN[1:-1]})?$"
+"""A name, or a name and a version."""
 CARD_CACHE = 4096
 
 Pictures = Mapping["StylePicture", bytes]

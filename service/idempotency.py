@@ -23,7 +23,8 @@ from service.clients import Client
 
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
-KEY_PATTERN = rf"[!-~]{{1,{MAX_KEY_LENGTH}}}"
+KEY_PATTERN = rf"[!#-~]{{1,{MAX_KEY_LENGTH}}}"
+"""Visible characters of ASCII but quotes, in which it may stand."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contract.images import MediaType
 from contract.jobbook import EVENT_ID_PATTERN
 from contract.jobs import MAX_STYLE_PICTURES
 from contract.webhooks import WebhookEvent
-from service.idempotency import HEADER, MAX_KEY_LENGTH
+from service.idempotency import HEADER, KEY_PATTERN
 from service.options import ActiveVersion, StyleOptions, StylizeDocument, StylizeOptions
 from service.problems import MEDIA_TYPE, leaves, status_of, type_of
 from service.requests import HEADER as REQUEST_ID
@@ -92,8 +92,7 @@ IDEMPOTENCY_KEY = _parameter(
     "that of the first. A key is known as long as its job; with another payload it is 422, and while the first request "
     "still comes in 409.",
     "8e03978e-40d5-43dd-bc93-6894a57f9324",
-    minLength=1,
-    maxLength=MAX_KEY_LENGTH + 2,  # with its quotes
+    pattern=f'^(?:{KEY_PATTERN}|"{KEY_PATTERN}")$',
 )
 CACHE_CONTROL = _parameter(
     "Cache-Control",
@@ -265,7 +264,9 @@ EVENTS: dict[str, Any] = {
 }
 
 
-EITHER = {"oneOf": [{"required": ["image"]}, {"required": ["image_url"]}]}
+EITHER = {
+    "oneOf": [{"required": ["image"]}, {"required": ["image_url"], "properties": {"image_url": {"type": "string"}}}]
+}
 
 
 def _form(options: type[BaseModel], image: dict[str, Any], **rules: Any) -> dict[str, Any]:
@@ -276,10 +277,20 @@ def _form(options: type[BaseModel], image: dict[str, Any], **rules: Any) -> dict
             "type": "object",
             "required": [*([] if rules else ["image"]), *schema.get("required", [])],
             **rules,
-            "properties": {"image": image, **schema["properties"]},
+            "properties": {"image": image, **{name: _filled(each) for name, each in schema["properties"].items()}},
+            "dependentRequired": {"webhook_events": ["webhook_url"]},
             "additionalProperties": False,
         }
     )
+
+
+def _filled(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form is left out, or is something: it has no way to be null."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    if not kinds:
+        return schema
+    (kind,) = kinds
+    return {**kind, **{name: value for name, value in schema.items() if name != "anyOf" and value is not None}}
 
 
 FILES = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_STYLE_PICTURES}

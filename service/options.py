@@ -1,9 +1,9 @@
 """What may be asked of the HTTP interface: the options of a request, and their limits."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contract.images import MediaType
 from contract.jobs import (
@@ -14,10 +14,14 @@ from contract.jobs import (
     MAX_STYLE_WEIGHT,
     MIN_STROKE_SIZE,
 )
-from contract.styles import NAME_PATTERN
+from contract.styles import NAME_PATTERN, STYLE_PATTERN
 from contract.webhooks import WebhookEvent
 from service.outbound import MAX_URL_LENGTH
 
+PICTURE_URL = "picture-url"
+"""What the description calls the format of a data URL that holds a picture."""
+SHARE_PATTERN = STYLE_PATTERN[1:-1] + r"(?::(?:[0-9]{1,9}|[0-9]{0,9}\.[0-9]{1,9}))?"
+BLEND_PATTERN = rf"^{SHARE_PATTERN}(?:,{SHARE_PATTERN}){{0,{MAX_BLEND - 1}}}$"
 MIN_SIDE = 16
 """The least that the generators take, in pixels."""
 
@@ -28,6 +32,35 @@ MAX_EVENTS_LENGTH = 200
 
 Format = Literal["jpeg", "png", "webp", "avif"]
 Urgency = Literal["interactive", "normal", "batch"]
+
+
+def _as_it_is_written(value: object) -> object:
+    """What a text means: nothing but ``true`` and ``false``; pydantic by itself takes ``on``, ``y`` and ``0``, too."""
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("write true or false")
+    return value
+
+
+def _as_a_blend(schema: dict[str, Any]) -> None:
+    """How it is described; ``service.blends`` says in words of its own what is wrong with one."""
+    for kind in schema.get("anyOf", []):
+        if kind.get("type") == "string":
+            kind["pattern"] = BLEND_PATTERN
+
+
+def _as_a_picture(schema: dict[str, Any]) -> None:
+    """How it is described: left out it is empty, but nobody should send it so."""
+    schema["format"] = PICTURE_URL
+    schema.pop("default", None)
+
+
+def _as_a_number(value: object) -> object:
+    """JSON has one kind of number: 16.0 is 16."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_as_a_number)
+Flag = Annotated[bool, BeforeValidator(_as_it_is_written)]
 
 
 class WebhookOptions(BaseModel):
@@ -64,6 +97,7 @@ class StylizeOptions(WebhookOptions):
             description="A style's name, or `name@version`; or a blend of up to "
             f"{MAX_BLEND} styles of one network, each with a weight.",
             examples=["starry_night", "starry_night:0.6,great_wave:0.4"],
+            json_schema_extra=_as_a_blend,
         ),
     ] = None
     strength: Annotated[
@@ -75,7 +109,7 @@ class StylizeOptions(WebhookOptions):
         ),
     ] = 1.0
     preserve_color: Annotated[
-        bool, Field(description="Keep the colours of the photograph, and take only light and dark from the style.")
+        Flag, Field(description="Keep the colours of the photograph, and take only light and dark from the style.")
     ] = False
     size: Annotated[
         int | None,
@@ -83,12 +117,13 @@ class StylizeOptions(WebhookOptions):
             ge=MIN_SIDE,
             description="The long side of the result in pixels; default: the photograph's own, up to the pixel limit.",
         ),
+        WHOLE,
     ] = None
     format: Annotated[
         Format | None, Field(description="The format of the result; it wins over `Accept`. Default: the photograph's.")
     ] = None
     quality: Annotated[
-        int | None, Field(ge=1, le=100, description="Of JPEG, WebP and AVIF; default 90, 88 and 75.")
+        int | None, Field(ge=1, le=100, description="Of JPEG, WebP and AVIF; default 90, 88 and 75."), WHOLE
     ] = None
     image_url: Annotated[
         str | None,
@@ -117,7 +152,13 @@ class StylizeOptions(WebhookOptions):
 class StylizeDocument(StylizeOptions):
     """POST /stylize as JSON."""
 
-    image: Annotated[str, Field(description="The picture as a data URL: `data:image/jpeg;base64,…`")] = ""
+    image: Annotated[
+        str,
+        Field(
+            description="The picture as a data URL: `data:image/jpeg;base64,…`",
+            json_schema_extra=_as_a_picture,
+        ),
+    ] = ""
 
 
 class StyleOptions(WebhookOptions):
@@ -145,7 +186,7 @@ class StyleOptions(WebhookOptions):
         str | None,
         Field(pattern=NAME_PATTERN, description="A folder of the trainer's photographs. Default: all of them."),
     ] = None
-    replace: Annotated[bool, Field(description="Train another version of a style that there is.")] = False
+    replace: Annotated[Flag, Field(description="Train another version of a style that there is.")] = False
 
 
 class ActiveVersion(BaseModel):
@@ -153,4 +194,6 @@ class ActiveVersion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Annotated[int, Field(ge=1, le=999_999_999, description="The version that the bare name is to mean.")]
+    version: Annotated[
+        int, Field(ge=1, le=999_999_999, description="The version that the bare name is to mean."), WHOLE
+    ]

@@ -3,18 +3,19 @@
 import hashlib
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from contract import errors
 from contract.admission import Admission, Terms
-from contract.errors import InvalidParameterError, ScopeError, StyleExistsError
+from contract.errors import ScopeError, StyleExistsError, StyleNotFoundError
 from contract.images import MediaType
 from contract.jobs import TrainJob
 from contract.keys import Scope
-from contract.styles import StyleCard, StylePicture, StyleRef, StyleStore, parse_style
+from contract.styles import NAME_PATTERN, STYLE_PATTERN, StyleCard, StylePicture, StyleRef, StyleStore, parse_style
 from service.access import ClientDep
 from service.answers import accepted, picture, replayed
 from service.gateway import Gateway, GatewayDep
@@ -52,6 +53,10 @@ PICTURE_RESPONSES = {
     304: NOT_MODIFIED,
     **problems(*LOST_STYLE, errors.StylePictureNotFoundError),
 }
+
+StyleName = Annotated[str, Path(json_schema_extra={"pattern": STYLE_PATTERN}, examples=["starry_night", "mine@2"])]
+BareName = Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN}, examples=["mine"])]
+"""What the description says of them is held against the address by ``parse_style``, in words of our own."""
 
 router = APIRouter()
 
@@ -106,7 +111,7 @@ def list_styles(gateway: GatewayDep) -> StyleList:
 
 
 @router.get("/styles/{name}", summary="Get to know a style", responses=problems(*LOST_STYLE))
-def get_style(name: str, gateway: GatewayDep) -> StyleDocument:
+def get_style(name: StyleName, gateway: GatewayDep) -> StyleDocument:
     """`name` may be `name@version`."""
     return _document(gateway.styles, gateway.styles.get(name))
 
@@ -118,7 +123,7 @@ def get_style(name: str, gateway: GatewayDep) -> StyleDocument:
     openapi_extra={"parameters": [IF_NONE_MATCH]},
     responses=PICTURE_RESPONSES,
 )
-def get_thumbnail(name: str, gateway: GatewayDep, request: Request) -> Response:
+def get_thumbnail(name: StyleName, gateway: GatewayDep, request: Request) -> Response:
     """`name` may be `name@version`, whose picture never changes."""
     return _picture(gateway.styles, name, StylePicture.THUMBNAIL, request)
 
@@ -130,7 +135,7 @@ def get_thumbnail(name: str, gateway: GatewayDep, request: Request) -> Response:
     openapi_extra={"parameters": [IF_NONE_MATCH]},
     responses=PICTURE_RESPONSES,
 )
-def get_sheet(name: str, gateway: GatewayDep, request: Request) -> Response:
+def get_sheet(name: StyleName, gateway: GatewayDep, request: Request) -> Response:
     """`name` may be `name@version`, whose picture never changes."""
     return _picture(gateway.styles, name, StylePicture.SHEET, request)
 
@@ -149,7 +154,7 @@ def get_sheet(name: str, gateway: GatewayDep, request: Request) -> Response:
         errors.UploadQuotaError,
     ),
 )
-async def activate_style(name: str, request: Request, gateway: GatewayDep, client: ClientDep) -> StyleDocument:
+async def activate_style(name: BareName, request: Request, gateway: GatewayDep, client: ClientDep) -> StyleDocument:
     """To go back to an older version, or to publish a draft. Jobs keep the version that they were accepted with."""
     async with gateway.uploading(client):
         wanted = await read_document(request, ActiveVersion)
@@ -162,7 +167,7 @@ async def activate_style(name: str, request: Request, gateway: GatewayDep, clien
     status_code=HTTPStatus.NO_CONTENT,
     responses=problems(*LOST_STYLE, errors.StyleActiveError, errors.StyleBuiltinError),
 )
-def delete_style(name: str, gateway: GatewayDep) -> None:
+def delete_style(name: StyleName, gateway: GatewayDep) -> None:
     """`name@version` deletes a version that is not active, the bare name all of them.
 
     Jobs that wait for what is deleted may fail. A training of this name goes on, and publishes a new version: cancel
@@ -210,6 +215,6 @@ def _picture(styles: StyleStore, name: str, kind: StylePicture, request: Request
 def _activate(styles: StyleStore, name: str, version: int) -> StyleDocument:
     bare, other = parse_style(name)
     if other is not None:
-        raise InvalidParameterError(f"Write the bare name: PUT /styles/{bare}/active.", parameter="style")
+        raise StyleNotFoundError(f"A version has no active one: write the bare name, PUT /styles/{bare}/active.")
     styles.activate(StyleRef(name=bare, version=version))
     return _document(styles, styles.get(bare))

@@ -199,7 +199,7 @@ def _validated(model: type[Model], fields: dict[str, str]) -> Model:
 
 def _parsed(model: type[Model], body: bytes) -> Model:
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body, strict=True)  # "16" is no number there
     except ValidationError as error:
         raise _invalid(error) from error
 

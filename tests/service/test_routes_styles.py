@@ -163,7 +163,7 @@ def test_a_version_is_a_number(client: httpx.Client, version: object) -> None:
 
 def test_the_version_to_activate_does_not_stand_in_the_address(client: httpx.Client) -> None:
     response = activate(client, "tiny@1", 1)
-    assert parameters(response) == ["style"]
+    assert (response.status_code, code(response)) == (404, "style-not-found")
     assert "/styles/tiny/active" in response.json()["detail"]
 
 

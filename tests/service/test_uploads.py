@@ -255,3 +255,22 @@ def test_hostile_files_are_answered_and_nothing_dies(
     assert all(process.poll() is None for process in stack.processes.values())
     assert client.get("/readyz").status_code == 200
     assert post(client, saved(drawn())).status_code == 200
+
+
+@pytest.mark.parametrize("members", [{"size": "64"}, {"quality": True}, {"preserve_color": 1}, {"strength": "1"}])
+def test_a_member_of_json_is_of_the_type_that_the_description_says(
+    client: httpx.Client, members: dict[str, Any]
+) -> None:
+    response = document(client, image=data_url(saved(drawn()), "image/png"), style="tiny", **members)
+    assert parameters(response) == list(members)
+
+
+def test_a_whole_number_of_json_may_be_written_with_a_point(client: httpx.Client) -> None:
+    body = f'{{"image": "{data_url(saved(drawn()), "image/png")}", "style": "tiny", "size": 32.0}}'
+    response = client.post("/stylize", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("value", ["on", "1", "0", "y", "True", ""])
+def test_a_flag_is_true_or_false_and_nothing_else(client: httpx.Client, value: str) -> None:
+    assert parameters(post(client, saved(drawn()), preserve_color=value)) == ["preserve_color"]
