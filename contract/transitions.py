@@ -19,8 +19,15 @@ ANNOUNCEMENTS_KEPT = 10_000
 SHARE = 8
 """A class of priority in which somebody waits is given one pick in so many, whatever waits in higher ones."""
 
+MAX_BATCHES = 8
+"""Of which one job that waits or runs may be a child."""
+
+CLIENT_SHARE = 0.75
+"""How much of the queue may be filled by one client, where clients are told apart."""
+
 PRELUDE = (
-    f"local ANNOUNCEMENTS_KEPT, SHARE = {ANNOUNCEMENTS_KEPT}, {SHARE}"
+    f"local ANNOUNCEMENTS_KEPT, SHARE = {ANNOUNCEMENTS_KEPT}, {SHARE}\n"
+    f"local MAX_BATCHES, CLIENT_SHARE = {MAX_BATCHES}, {CLIENT_SHARE}"
     + """
 local job, heartbeat, tombstone, events, names, announcements, durations, counts = unpack(KEYS, 1, 8)
 local order = KEYS[13]
@@ -229,11 +236,13 @@ local function settle(batch, result_seconds, tombstone_seconds)
     tell(1000, 'event', 'progress', 'progress', progress)
     for _, other in ipairs(children) do
       turn_to(other.id)
-      if get('state') and is_terminal(other.state) then live_on(now(), result_seconds, tombstone_seconds) end
+      if result_seconds and get('state') and is_terminal(other.state) then
+        live_on(now(), result_seconds, tombstone_seconds)
+      end
     end
     turn_to(batch)
   end
-  if ended == #children then end_batch(children, count, result_seconds, tombstone_seconds) end
+  if result_seconds and ended == #children then end_batch(children, count, result_seconds, tombstone_seconds) end
   turn_to(child)
 end
 
@@ -336,6 +345,18 @@ local function hurry(other)
   enqueue(since)
 end
 
+-- Whether so many more jobs have no room in the queue. Where clients are told apart, none has all of it to itself.
+local function is_full(more)
+  local waiting, most = redis.call('ZCARD', sets[kind][1]) + more, math.ceil(terms.limit * CLIENT_SHARE)
+  if waiting > terms.limit then return true end
+  if terms.client == '' or waiting <= most then return false end
+  local own = more
+  for _, priority in ipairs(PRIORITIES) do
+    own = own + redis.call('ZCARD', line_of(kind, priority, terms.client))
+  end
+  return own > most
+end
+
 -- A new job, as it is written down.
 local function write_down(of_kind, request)
   redis.call('HSET', job, 'id', id, 'kind', of_kind, 'request', request, 'state', 'queued', 'attempt', 0, 'fence', 0,
@@ -401,7 +422,7 @@ if terms.name ~= '' then
   local state = holder and redis.call('HGET', job_of(holder), 'state')
   if state and not is_terminal(state) then return {'taken', ''} end
 end
-if redis.call('ZCARD', queued) >= terms.limit then return {'full', ''} end
+if is_full(1) then return {'full', ''} end
 if terms.name ~= '' then
   redis.call('HSET', names, terms.name, id)
   redis.call('HSET', job, 'name', terms.name)
@@ -428,7 +449,11 @@ for number, child in ipairs(terms.jobs) do
   if earlier and not of_same[same] then
     local state = lives(earlier) and redis.call('HGET', job_of(earlier), 'state')
     local lasts = state and redis.call('PTTL', job_of(earlier))
-    if not state or (is_terminal(state) and lasts < terms.hit_milliseconds) then earlier = false end
+    local _, of = string.gsub(state and redis.call('HGET', job_of(earlier), 'batches') or '', '%S+', '')
+    -- Whatever becomes of a job is written down in all of its batches, so they are few: then it gets a job of its own.
+    local will_do = state and (is_terminal(state) and lasts >= terms.hit_milliseconds
+      or not is_terminal(state) and of < MAX_BATCHES)
+    if not will_do then earlier = false end
   end
   if not earlier then
     earlier, new = child.id, new + 1
@@ -437,7 +462,7 @@ for number, child in ipairs(terms.jobs) do
   if same ~= '' then of_same[same] = earlier end
   chosen[number] = earlier
 end
-if redis.call('ZCARD', queued) + new > terms.limit then return {'full', ''} end
+if is_full(new) then return {'full', ''} end
 
 write_down('batch', ARGV[2])
 remember(id)
@@ -490,7 +515,7 @@ local function forget(needed)
   dequeue()
   local kind = get('kind') or 'stylize'
   redis.call('SREM', beside('batches'), id)
-  redis.call('DEL', job, events)
+  redis.call('DEL', job, events, beside('deliveries:') .. id)
   count_one('finished', kind, 'forgotten')  -- last: a Redis short of memory takes it after what makes room only
 end
 local batch, children = id, cjson.decode(get('children') or '[]')
@@ -505,8 +530,9 @@ end
 PICK = """
 -- '', kind, token, 1 when it is worked on alone, attempts allowed, lost_after, poison error, result_seconds,
 -- tombstone_seconds; where the pick is noted → {'claimed', job, fence} | {'suspect', job, 0} | {'nothing', '', 0}
--- The job whose turn it is, and the right to work on it. One that was tried before (a suspect) is had alone only, and
--- keeps its turn meanwhile. Asked twice with the same token (the answer was lost), it picks once.
+-- The job whose turn it is, and the right to work on it. One that was tried before (a suspect) is had alone only: one
+-- who asks is told so, for the others it is passed over meanwhile, and keeps its turn. Asked twice with the same token
+-- (the answer was lost), it picks once.
 local kind, token, noted = ARGV[2], ARGV[3], KEYS[14]
 local passed = order .. ':' .. kind  -- how often each class has been passed over since its last pick
 local earlier = redis.call('GET', noted)
@@ -536,16 +562,37 @@ local function pass_on(picked, client)
   redis.call('ZADD', clients_of(kind, picked), 'XX', redis.call('INCR', order), client)
 end
 
-queued, running = unpack(sets[kind])
-while true do
-  local class, client = next_class(), nil
-  local found
-  if class then
-    client = redis.call('ZRANGE', clients_of(kind, class), 0, 0)[1]
-    found = redis.call('ZRANGE', line_of(kind, class, client), 0, 0)[1]
-  else
-    found = redis.call('ZRANGE', queued, 0, 0)[1]  -- of a version of Atelier that knew no lines
+-- Whether a job is a suspect that somebody else has been told of.
+local function is_spoken_for(other)
+  return ARGV[4] == '0' and tonumber(redis.call('HGET', job_of(other), 'attempt') or 0) > 0
+    and redis.call('EXISTS', beside('suspect:') .. other) == 1
+end
+
+-- The first of a class that may be had, and whose it is.
+local function first_of(class)
+  for _, client in ipairs(redis.call('ZRANGE', clients_of(kind, class), 0, -1)) do
+    local other = redis.call('ZRANGE', line_of(kind, class, client), 0, 0)[1]
+    if other and not is_spoken_for(other) then return other, client end
   end
+end
+
+-- Whose turn it is: the job, its class, its client. One that is in no line is of a version of Atelier that knew none,
+-- or its record is gone.
+local function next_job()
+  local oldest = redis.call('ZRANGE', sets[kind][1], 0, 0)[1]
+  if oldest and redis.call('HEXISTS', job_of(oldest), 'place') == 0 and not is_spoken_for(oldest) then return oldest end
+  local class = next_class()
+  if not class then return end
+  local other, client = first_of(class)
+  if other then return other, class, client end
+  for _, lower in ipairs(PRIORITIES) do
+    other, client = first_of(lower)
+    if other then return other, lower, client end
+  end
+end
+
+while true do
+  local found, class, client = next_job()
   if not found then
     count_one('tickets', kind, 'nothing')
     return {'nothing', '', 0}
@@ -557,6 +604,7 @@ while true do
   elseif tonumber(get('attempt')) >= tonumber(ARGV[5]) then
     poison(ARGV[7], ARGV[8], ARGV[9])
   elseif tonumber(get('attempt')) > 0 and ARGV[4] == '0' then
+    redis.call('SET', beside('suspect:') .. id, token, 'PX', ARGV[6])
     return {'suspect', id, 0}
   else
     local time = now()
@@ -568,6 +616,7 @@ while true do
     redis.call('ZADD', running, time, id)
     redis.call('SET', heartbeat, fence, 'PX', ARGV[6])
     redis.call('SET', noted, id, 'PX', ARGV[6])
+    redis.call('DEL', beside('suspect:') .. id)
     announce('running')
     settle_batches(ARGV[8], ARGV[9])
     return {'claimed', id, fence}

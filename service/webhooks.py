@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
 """How often a gateway looks for calls that are due."""
+BACKLOG_SECONDS = 0.02
+"""The same, after a look that has found as many as there was room for."""
 AT_ONCE = 64
 AT_ONCE_FOR_A_HOST = 8
 """So that a receiver that hangs keeps nobody else's calls waiting."""
@@ -87,13 +89,16 @@ class Courier:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as calls:
             while True:
-                for delivery in await self._due():
+                room = AT_ONCE - self._under_way.total()
+                due = await self._due(room)
+                for delivery in due:
                     calls.create_task(self._logged(delivery))
-                await asyncio.sleep(POLL_SECONDS)
+                # Those of a host that has too many go back, and others may be due behind them.
+                await asyncio.sleep(BACKLOG_SECONDS if due and len(due) == room else POLL_SECONDS)
 
-    async def _due(self) -> list[Delivery]:
+    async def _due(self, room: int) -> list[Delivery]:
         """Calls to be made now, as many as there is room for. While Redis is away there are none."""
-        if room := AT_ONCE - self._under_way.total():
+        if room:
             try:
                 return await run_in_threadpool(self._outbox.take, room, self._hold_seconds)
             except QueueUnavailableError:

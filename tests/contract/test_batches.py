@@ -24,6 +24,7 @@ from contract.jobbook import ANNOUNCEMENTS, COUNTS, JobBook, QueueDepth, events_
 from contract.jobs import BatchJob, BatchResult, JobRecord, JobState, Priority, StylizeJob, Timings
 from contract.outbox import Outbox
 from contract.settings import ContractSettings
+from contract.transitions import MAX_BATCHES
 from contract.webhooks import Webhook, WebhookEvent
 from tests.conftest import until
 from tests.contract.conftest import RESULT, TINY, a_job, claimed, silence
@@ -216,6 +217,23 @@ def test_an_end_counts_for_every_batch_of_the_job(book: JobBook) -> None:
     assert {book.get(batch.id).state for batch in batches} == {SUCCEEDED}
 
 
+def test_a_job_is_the_child_of_so_many_batches_and_then_another_is_made(book: JobBook) -> None:
+    """Whatever becomes of it is written down in all of them."""
+    batches = [batch_of(book, 1) for _ in range(2 * MAX_BATCHES)]
+    assert len({child.id for batch in batches for child in batch.children}) == 2
+    assert book.depth().queued == 2
+
+
+def test_a_child_that_ended_unseen_breaks_no_later_step_of_another(book: JobBook, redis_client: "Redis") -> None:
+    """An older worker knows no batches, and ends a child without a word to them."""
+    batch = batch_of(book, 2)
+    first, second = (child.id for child in batch.children)
+    redis_client.hset(f"atelier:job:{first}", "state", "failed")
+    assert book.release(claimed(book, second), counts=False)
+    succeed(book, second)
+    assert book.get(batch.id).state is SUCCEEDED
+
+
 def test_a_result_that_is_gone_is_made_anew(book: JobBook) -> None:
     first = batch_of(book, 2)
     for child in first.children:
@@ -339,7 +357,10 @@ def test_a_webhook_hears_of_the_batch_and_not_of_its_children(book: JobBook, red
 
 
 def test_a_batch_whose_tickets_cannot_be_sent_has_never_been(book: JobBook, redis_client: "Redis") -> None:
-    batch = batch_of(book, 3)
+    batch = admit(
+        book, pictures(3), replace(LAZY, webhook=Webhook(url="https://one.example/", events=(WebhookEvent.STARTED,)))
+    ).record
+    redis_client.hset(f"atelier:deliveries:{batch.id}", "1", "{}")  # a start that was called already
     book.forget(batch.id)
     with pytest.raises(JobNotFoundError):
         book.get(batch.id)

@@ -131,11 +131,26 @@ def test_a_job_that_is_put_back_keeps_its_class_and_its_client(book: JobBook) ->
 def test_a_suspect_is_picked_alone_only_and_keeps_its_turn(book: JobBook) -> None:
     suspect, other = put(book, 2)
     book.release(claimed(book, suspect))
-    for _ in range(3):
-        pick = book.pick(alone=False)
-        assert (pick.claim, pick.suspect) == (None, True)
+    pick = book.pick(alone=False)
+    assert (pick.claim, pick.suspect) == (None, True)
     assert book.get(suspect).attempt == 1
     assert [claim.job_id for claim in picked(book)] == [suspect, other]
+
+
+def test_one_is_told_of_a_suspect_and_the_others_go_on_with_what_else_waits(
+    book: JobBook, redis_client: "Redis"
+) -> None:
+    (suspect,) = put(book, 1, "a", INTERACTIVE)
+    book.release(claimed(book, suspect))
+    put(book, 2, "b", INTERACTIVE)
+    put(book, 1, "c", BATCH)
+    assert book.pick(alone=False).suspect
+    picks = [book.pick(alone=False) for _ in range(4)]
+    assert [pick.claim.record.client if pick.claim else None for pick in picks] == ["b", "b", "c", None]
+    assert not any(pick.suspect for pick in picks)
+    redis_client.delete(f"atelier:suspect:{suspect}")  # what time does, when whoever was told has died
+    assert book.pick(alone=False).suspect
+    assert claimed(book, suspect).record.client == "a"
 
 
 def test_a_job_that_was_broken_off_through_no_fault_of_its_own_is_no_suspect(book: JobBook) -> None:
@@ -185,8 +200,18 @@ def test_a_job_of_before_there_were_lines_is_picked(book: JobBook, redis_client:
     (job_id,) = put(book, 1)
     redis_client.hdel(f"atelier:job:{job_id}", "priority", "client", "place")
     redis_client.delete("atelier:order:stylize:normal", "atelier:order:stylize:normal:")
+    put(book, 3, "new", INTERACTIVE)  # however much comes after it
     record = claimed(book, job_id).record
     assert (record.client, record.priority) == ("", NORMAL)
+    assert clients(book) == 3 * "new"
+
+
+def test_an_id_whose_record_is_gone_leads_to_no_job_of_another_kind(book: JobBook, redis_client: "Redis") -> None:
+    put(book, 1)
+    redis_client.zadd("atelier:queued:train", {"ghost": 1})
+    assert book.pick("train").claim is None
+    assert redis_client.zcard("atelier:queued:train") == 0
+    assert book.pick().claim is not None
 
 
 # --- A job that is asked for more urgently ---
@@ -232,6 +257,19 @@ def test_a_flood_of_lower_classes_leaves_room_for_what_is_more_urgent(
         put(book, room - book.depth().queued, priority=priority)
         with pytest.raises(QueueFullError, match=str(room)):
             put(book, 1, priority=priority)
+
+
+def test_no_client_fills_the_whole_queue_where_clients_are_told_apart(
+    redis_client: "Redis", settings: ContractSettings
+) -> None:
+    book = JobBook(redis_client, settings.model_copy(update={"queue_limit": 16}))
+    put(book, 6, "a", BATCH)
+    put(book, 6, "a", INTERACTIVE)  # three quarters
+    with pytest.raises(QueueFullError):
+        put(book, 1, "a", INTERACTIVE)
+    put(book, 4, "b", INTERACTIVE)
+    with pytest.raises(QueueFullError):
+        put(book, 1, "b", INTERACTIVE)
 
 
 def test_the_smallest_queue_has_room_for_one_job_of_each_class() -> None:
