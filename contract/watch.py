@@ -6,7 +6,8 @@ to them: so a thousand listeners hold no connection to Redis while nothing happe
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+import time
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -77,12 +78,17 @@ class Watcher:
     async def wait_for_end(self, job_id: str, seconds: float) -> bool:
         """Whether the job ends within this long. Raises TooManyListenersError."""
         self.check_room()
-        try:
-            async with asyncio.timeout(seconds):
-                with self._listener(job_id) as changed:
-                    return await self._wait_for_end(job_id, changed)
-        except TimeoutError:
-            return False
+        deadline = time.monotonic() + seconds
+        with self._listener(job_id) as changed:
+            while not self._released:
+                changed.clear()
+                try:
+                    if await _in_time(self._has_ended(job_id), deadline):
+                        return True
+                    await _in_time(changed.wait(), deadline)
+                except TimeoutError:
+                    return False
+        return False
 
     async def follow(self, job_id: str, after: str, *, idle_seconds: float) -> AsyncGenerator[JobEvent | None]:
         """The events of a job after this one, until it has ended; None whenever there was none for so long, and while
@@ -133,17 +139,15 @@ class Watcher:
             if not self._listening[job_id]:
                 del self._listening[job_id]
 
-    async def _wait_for_end(self, job_id: str, changed: asyncio.Event) -> bool:
+    async def _has_ended(self, job_id: str) -> bool:
+        """Asked until Redis answers, or nobody waits any more."""
         while not self._released:
-            changed.clear()
             try:
                 latest = await self._redis.xrevrange(events_key(job_id), count=1)
             except RedisError:
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
-            if any(event.ends for event in _events(latest)):
-                return True
-            await changed.wait()
+            return any(event.ends for event in _events(latest))
         return False
 
     async def _read(self) -> None:
@@ -174,6 +178,21 @@ class Watcher:
         for job_id in job_ids:
             for changed in self._listening.get(job_id, ()):
                 changed.set()
+
+
+async def _in_time(answer: Coroutine[Any, Any, bool], deadline: float) -> bool:
+    """The answer, unless it comes too late: then it is waited for no longer, and cancelled. Raises TimeoutError.
+
+    It is not awaited that it is. Redis's client may take a cancellation for a lost connection, and ask again.
+    """
+    task = asyncio.create_task(answer)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()))
+    finally:
+        task.cancel()
+    if not done:
+        raise TimeoutError
+    return task.result()
 
 
 async def _is_set(event: asyncio.Event, seconds: float) -> bool:

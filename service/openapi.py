@@ -17,6 +17,7 @@ from service.options import ActiveVersion, StyleOptions, StylizeDocument, Styliz
 from service.problems import MEDIA_TYPE, leaves, status_of, type_of
 from service.requests import HEADER as REQUEST_ID
 from service.schemas import JobDocument, PreviewEvent, Problem, ProgressDocument, StateEvent, WebhookPayload
+from service.settings import MOST_PICTURES
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -299,6 +300,7 @@ BATCH = {
     "type": "array",
     "items": FILE,
     "minItems": 1,
+    "maxItems": MOST_PICTURES,
     "description": "Several are a batch; `GET /limits` has how many.",
 }
 

@@ -32,6 +32,10 @@ Listed = (NoDecode, BeforeValidator(_split))
 """Several values, with commas between them."""
 
 
+MOST_PICTURES = 256
+"""However many an operator lets one request have."""
+
+
 class ServiceSettings(ContractSettings):
     host: str = "127.0.0.1"
     """The address to listen on."""
@@ -50,7 +54,7 @@ class ServiceSettings(ContractSettings):
     """Requests that make jobs, for each key whose entry does not say otherwise; None is as many as they like."""
     max_body_megabytes: float = Field(default=32.0, gt=0)
     """The largest request body."""
-    max_batch: int = Field(default=16, ge=1, le=256)
+    max_batch: int = Field(default=16, ge=1, le=MOST_PICTURES)
     """Pictures of one request."""
     max_uploads: int = Field(default=64, ge=1)
     """Uploads that may come in at once; one more is answered 503. Each may hold ``max_body_megabytes`` of memory."""

@@ -97,6 +97,21 @@ def test_no_time_is_no_wait(book: JobBook, redis_url: str) -> None:
     assert seconds < 1
 
 
+@pytest.mark.parametrize("seconds", [1e-120, 0.0003, 0.001])
+def test_a_wait_whose_time_is_over_while_redis_is_asked_is_over(book: JobBook, redis_url: str, seconds: float) -> None:
+    job_id = book.create(a_job()).id
+
+    async def watch() -> None:
+        async with _watcher(redis_url) as watcher:
+            for _ in range(100):
+                waiting = asyncio.create_task(watcher.wait_for_end(job_id, seconds))
+                done, _ = await asyncio.wait({waiting}, timeout=20)
+                assert done, "it hangs"
+                assert not waiting.result()
+
+    asyncio.run(watch())
+
+
 def test_a_wait_goes_on_while_the_job_is_put_back_and_tried_again(
     book: JobBook, redis_client: "Redis", redis_url: str
 ) -> None:

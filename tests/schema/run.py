@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from contract.styles import StyleSource
+from service.settings import MOST_PICTURES
 from tests.conftest import Stack, running_stack
 from tests.service.conftest import publish_bank
 
@@ -22,7 +23,7 @@ def service(folder: Path) -> Iterator[Stack]:
     """With the styles of the examples, on a network with a content row. Its queues are never full, its waits short."""
     long = dict.fromkeys(("ATELIER_QUEUE_LIMIT", "ATELIER_TRAIN_QUEUE_LIMIT"), "1000000")
     short = dict.fromkeys(("ATELIER_WAIT_SECONDS", "ATELIER_MAX_WAIT_SECONDS"), "1")
-    for stack in running_stack(folder, **long, **short):
+    for stack in running_stack(folder, **long, **short, ATELIER_MAX_BATCH=str(MOST_PICTURES)):
         publish_bank(stack.styles, "starry_night", "great_wave", source=StyleSource.BUILTIN)  # nobody deletes those
         yield stack
 
