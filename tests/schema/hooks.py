@@ -52,8 +52,11 @@ def _end_training(case: "Case[Any]") -> None:
 
 
 def _agree(case: "Case[Any]") -> None:
-    """An option stands in the query or in the body, and a style is named in one of them. Bodies stay as they are:
-    schemathesis would look at a changed one again, and take the bytes of a picture in a form for a mistake."""
+    """An option stands in the query or in the body, and there are one style and one picture.
+
+    A body that holds the bytes of a picture stays as it is: schemathesis would look at it again when it is changed, and
+    take them for a mistake.
+    """
     body = case.body if isinstance(case.body, dict) else {}
     if body.get("webhook_events") and not body.get("webhook_url"):  # as JSON: a form says that it needs one
         case.body = body = {**body, "webhook_events": None}
@@ -66,7 +69,9 @@ def _agree(case: "Case[Any]") -> None:
         query["image_url"] = "https://example.com/photo.jpg"
     if "webhook_url" not in {*query, *body}:
         query.pop("webhook_events", None)
-    if body.get("style") is None and "style" not in query and "style" not in body:
+    if "style" in body and body["style"] is None:  # as JSON
+        case.body = body = {**body, "style": "starry_night"}
+    elif "style" not in query and "style" not in body:
         query["style"] = "starry_night"
     if "size" in query:
         query["size"] = SIDE

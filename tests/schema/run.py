@@ -17,6 +17,9 @@ from tests.conftest import Stack, running_stack
 from tests.service.conftest import publish_bank
 
 SEED = 20161127
+NOT_OURS = "use_after_free"
+"""It holds every DELETE for a deletion. That of a job is its end, and the record stays and says so.
+That a style is gone once deleted is tested in tests/service/test_routes_styles.py."""
 
 
 def service(folder: Path) -> Iterator[Stack]:
@@ -30,12 +33,9 @@ def service(folder: Path) -> Iterator[Stack]:
 
 def schemathesis(stack: Stack, *options: str, out: IO[str] | None = None) -> int:
     """Its exit status; what it says goes there, or to standard output. Always from the same seed."""
-    program, configuration = (
-        Path(sys.executable).with_name("schemathesis"),
-        Path(__file__).with_name("schemathesis.toml"),
-    )
-    command = [str(program), "--config-file", str(configuration), "run", f"{stack.url}/openapi.json"]
-    fixed = ["--checks", "all", "--seed", str(SEED), "--continue-on-failure", "--request-timeout", "10"]
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{stack.url}/openapi.json"]
+    checks = ["--checks", "all", "--exclude-checks", NOT_OURS]
+    fixed = [*checks, "--seed", str(SEED), "--continue-on-failure", "--request-timeout", "10"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.schema.hooks"}
     run = subprocess.run(
         [*command, *fixed, *options], env=environment, stdout=out, stderr=subprocess.STDOUT, check=False
