@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor, nn
 
+from generator.instance_norm import NORM_EPSILON, instance_norm
+
 Architecture = Literal["residual", "pyramid"]
 Norm = Literal["instance", "batch"]
 Padding = Literal["continued", "zeros", "circular"]
 
-NORM_EPSILON = 1e-5
 RESIDUAL_BLOCKS = 5
 PYRAMID_RATIOS = (32, 16, 8, 4, 2, 1)
 
@@ -86,20 +87,33 @@ class StyledNorm(nn.Module):
         self.batch_norm = nn.BatchNorm2d(channels, eps=NORM_EPSILON, affine=False) if norm == "batch" else None
 
     def forward(self, x: Tensor, styles: StyleParts) -> Tensor:
-        normalised = self.batch_norm(x) if self.batch_norm else _instance_norm(x)
+        normalised = self.batch_norm(x) if self.batch_norm else instance_norm(x)
         return _scale_and_shift(normalised, next(styles))
-
-
-def _instance_norm(x: Tensor) -> Tensor:
-    """Equation 3, also for maps of a single pixel, where ``F.instance_norm`` refuses to run."""
-    if x.shape[-1] * x.shape[-2] == 1:
-        return torch.zeros_like(x)
-    return F.instance_norm(x, eps=NORM_EPSILON)
 
 
 def _scale_and_shift(x: Tensor, style: Tensor) -> Tensor:
     gamma, beta = style.to(x.dtype)[:, :, None, None].chunk(2, dim=1)  # B,C,1,1 each
     return torch.addcmul(beta, x, gamma)
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution of odd size that sees ``config.padding`` beyond the border."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, *, config: GeneratorConfig
+    ) -> None:
+        super().__init__(
+            channels_in, channels_out, kernel, stride, padding=kernel // 2, padding_mode=config.padding_mode
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padding_mode == "zeros":
+            return super().forward(x)
+        margin = self.kernel_size[0] // 2
+        # Autocast would have it done in float32 on a CPU, there and back, for moving numbers about.
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.pad(x, (margin,) * 4, mode=self.padding_mode)
+        return F.conv2d(x, self.weight, self.bias, self.stride)
 
 
 class ConvNorm(nn.Module):
@@ -117,9 +131,7 @@ class ConvNorm(nn.Module):
         activation: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            channels_in, channels_out, kernel, stride, padding=kernel // 2, padding_mode=config.padding_mode
-        )
+        self.conv = PaddedConv2d(channels_in, channels_out, kernel, stride, config=config)
         self.norm = StyledNorm(channels_out, config.norm)
         self.upsample = upsample
         self.activation = activation
@@ -167,7 +179,7 @@ class ResidualTrunk(nn.Module):
                 layer(2 * width, width, 3, upsample=True),
             ]
         )
-        self.output = nn.Conv2d(width, 3, 9, padding=4, padding_mode=config.padding_mode)
+        self.output = PaddedConv2d(width, 3, 9, config=config)
 
     def forward(self, x: Tensor, styles: StyleParts) -> Tensor:
         for layer in self.layers:

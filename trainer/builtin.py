@@ -5,6 +5,7 @@
     python -m trainer.builtin publish run/ --style pictures/ --photographs shown/ --content photographs/ \\
         --vgg vgg19.safetensors
 
+``python -m trainer.builtin bank`` writes the set that is there as one bank, for ``trainer.train bank --start``.
 docs/styles.md has the options of the set that is there, and its budget.
 """
 
@@ -24,7 +25,7 @@ from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import Evaluation, StyleDescription, StylePicture, StyleSource, StyleStore
 from contract.styles import Training as TrainingCard
-from generator.checkpoint import CONTENT_ROW, Checkpoint, trunk_of, vector_of
+from generator.checkpoint import CONTENT_ROW, Checkpoint, style_vector, trunk_of, vector_of
 from trainer.content import Photographs, load, middle_square
 from trainer.drawings import DRAWINGS
 from trainer.evaluation import evaluate, stylized_with
@@ -106,6 +107,19 @@ def publish(
     store = StyleStore(open_storage(str(BUILTIN)))
     for description, sheets in made:
         store.publish(description, trunk, vector_of(bank, description.name), sheets)
+
+
+@app.command()
+def bank(out: Annotated[Path, typer.Argument(dir_okay=False, help="The file to write.")]) -> None:
+    """Writes the styles that ship with Atelier as one bank, for a training that goes on with them."""
+    store = StyleStore(open_storage(str(BUILTIN)))
+    cards = [store.get(name) for name in _catalogue()]
+    if len(trunks := {card.trunk for card in cards}) != 1:
+        raise SettingsError(f"The styles have {len(trunks)} trunks, and a bank has one.")
+    trunk = Checkpoint.from_bytes(store.read_trunk(trunks.pop()))
+    names = (*trunk.names, *(card.name for card in cards))
+    rows = torch.stack([*trunk.styles, *(style_vector(store.vector(card)) for card in cards)])
+    out.write_bytes(Checkpoint(trunk.config, trunk.trunk, names, rows).to_bytes())
 
 
 def _catalogue() -> dict[str, dict[str, str]]:

@@ -4,7 +4,7 @@ Weights are for the calibrated descriptor, whose layers have a mean activation o
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -73,9 +73,30 @@ mean. That is right to the order of magnitude.
 
 def gram_matrix(features: Tensor) -> Tensor:
     """G = F·Fᵀ/(H·W) of each picture: [B,C,H,W] → [B,C,C], in float32 whatever the precision around it."""
-    with torch.autocast(features.device.type, enabled=False):
-        flat = features.float().flatten(2)  # B,C,HW
-        return torch.bmm(flat, flat.transpose(1, 2)) / flat.shape[2]
+    gram: Tensor = _Gram.apply(features)
+    return gram
+
+
+class _Gram(torch.autograd.Function):
+    """Features stay in the channels-last layout. As G is symmetric, one product instead of two gives their gradient,
+    in the precision that they have themselves.
+    """
+
+    @staticmethod
+    def forward(context: Any, features: Tensor) -> Tensor:
+        pixels = features.permute(0, 2, 3, 1).flatten(1, 2)  # B,HW,C
+        context.save_for_backward(pixels)
+        context.size = features.shape[2:]
+        with torch.autocast(features.device.type, enabled=False):
+            exact = pixels.float()
+            return torch.bmm(exact.mT, exact) / pixels.shape[1]
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        """∂F = (∂G + ∂Gᵀ)·F/(H·W)"""
+        (pixels,) = context.saved_tensors
+        both = ((gradient + gradient.mT) / pixels.shape[1]).to(pixels.dtype)
+        return torch.bmm(pixels, both).reshape(len(pixels), *context.size, -1).permute(0, 3, 1, 2)
 
 
 def content_loss(stylized: Tensor, content: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from generator.network import NORM_EPSILON, Generator
+from generator.instance_norm import NORM_EPSILON
+from generator.network import Generator
 from worker.steps import Step, normed, steps
 
 OPSET = 17

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generator.network import NORM_EPSILON
+from generator.instance_norm import NORM_EPSILON
 from generator.pixels import Pixels, to_pixels, to_tensor
 from worker.networks import Affine, Network
 from worker.steps import Step, steps

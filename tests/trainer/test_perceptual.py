@@ -54,6 +54,15 @@ def test_a_gram_matrix_is_computed_in_full_precision_where_all_else_is_not() -> 
     assert torch.equal(grams, gram_matrix(features.float()))
 
 
+def test_the_gradient_of_a_gram_matrix_is_that_of_its_formula() -> None:
+    features = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 3, 3, dtype=torch.float64)  # not symmetric
+    by_formula = torch.einsum("bchw,bdhw->bcd", features, features) / 20
+    (wanted,) = torch.autograd.grad((by_formula * weights).sum(), features)
+    (found,) = torch.autograd.grad((gram_matrix(features) * weights).sum(), features)
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
 def test_content_loss_is_the_mean_squared_difference_of_each_picture() -> None:
     content = torch.randn(3, 2, 4, 5)
     stylized = content + torch.tensor([0.0, 2.0, -3.0])[:, None, None, None]

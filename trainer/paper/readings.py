@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from generator.network import NORM_EPSILON, Generator, Norm, StyledNorm
+from generator.instance_norm import NORM_EPSILON
+from generator.network import Generator, Norm, StyledNorm
 
 Reading = Literal["instance", "running", "batch", "single"]
 
