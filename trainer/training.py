@@ -37,6 +37,10 @@ MAX_BACK_OFFS = 3
 OUTPUT_RATE = 0.1
 """The learning rate of the last convolution, as a share of the others'. It sums thousands of features that are never
 negative, so a step of one size in all of its weights swings the colour of the whole picture."""
+FIRST_CONTRAST = 0.1
+"""Of PyTorch's first weights, how much the last convolution of a new network begins with. At their full size it makes
+noise, whose style loss is a hundred times that of a flat picture: the gradients of those first iterations are what Adam
+remembers for the next thousand, in which it hardly moves (docs/decisions/0007)."""
 LEAST_STYLES, MOST_STYLES = 3, 7
 """For each turn of the content's row, how many styles have theirs."""
 
@@ -90,7 +94,7 @@ class Training:
         self.device = device
         self.precision = precision
         self._inputs = inputs
-        generator = start.generator() if start else Generator(config.generator)
+        generator = start.generator() if start else _new(config.generator)
         self.generator = generator.to(device).to(memory_format=torch.channels_last)
         self.generator.requires_grad_(not config.frozen_trunk)
         rows = start.styles if start else self.generator.neutral_style().repeat(len(names), 1)
@@ -284,6 +288,13 @@ class Training:
         """What has been learnt: a row of the content that is not trained is left out."""
         first = 1 if self.names[0] == CONTENT_ROW and not self.config.content_row else 0
         return of_generator(self.generator, self.names[first:], self.styles[first:])
+
+
+def _new(config: GeneratorConfig) -> Generator:
+    generator = Generator(config)
+    with torch.no_grad():
+        generator.trunk.output.weight *= FIRST_CONTRAST
+    return generator
 
 
 def _means_over_rows(losses: Losses, rows: Tensor) -> dict[str, float]:

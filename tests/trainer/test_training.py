@@ -179,6 +179,19 @@ def test_a_bank_that_is_gone_on_with_begins_where_it_was() -> None:
     assert all(torch.equal(begun.trunk[name], tensor) for name, tensor in start.trunk.items())
 
 
+@pytest.mark.parametrize("architecture", ["residual", "pyramid"])
+def test_a_new_network_begins_with_a_flat_picture_and_one_that_is_gone_on_with_as_it_was(
+    architecture: Architecture,
+) -> None:
+    config = replace(CONFIG, generator=GeneratorConfig(architecture, width=8))
+    training = Training(config, NAMES, CPU)
+    with torch.no_grad():
+        made = training.generator(pictures(2, size=64), training.styles[:2])
+    assert 0 < float(made.std(dim=(2, 3)).mean()) < 0.1
+    again = Training(config, NAMES, CPU, start=training.checkpoint())
+    assert torch.equal(again.generator.trunk.output.weight, training.generator.trunk.output.weight)
+
+
 def test_a_run_with_the_same_seed_begins_alike_and_another_does_not() -> None:
     weights = [
         Training(replace(CONFIG, seed=seed), NAMES, CPU).checkpoint().trunk["output.weight"] for seed in (3, 3, 4)
