@@ -19,7 +19,7 @@ from redis import Redis, RedisError
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from contract import transitions
+from contract import admission_scripts, prelude, transitions
 from contract.admission import ALONE, Admission, KnownKey, Terms, request_fingerprint
 from contract.errors import (
     AtelierError,
@@ -54,7 +54,7 @@ from contract.webhooks import MAX_DELIVERIES, MAX_WEBHOOKS
 PREFIX = "atelier:"
 ANNOUNCEMENTS = PREFIX + "announcements"
 """The stream that names every job to which something happens."""
-ANNOUNCEMENTS_KEPT = transitions.ANNOUNCEMENTS_KEPT
+ANNOUNCEMENTS_KEPT = prelude.ANNOUNCEMENTS_KEPT
 DURATIONS = PREFIX + "durations"
 COUNTS = PREFIX + "counts"
 JobKind = Literal["stylize", "train"]
@@ -157,8 +157,8 @@ class JobBook:
         self._redis = client
         self._settings = settings
         self._scripts = {
-            name: client.register_script(transitions.PRELUDE + getattr(transitions, name))
-            for name in transitions.SCRIPTS
+            name: client.register_script(prelude.PRELUDE + script)
+            for name, script in (admission_scripts.SCRIPTS | transitions.SCRIPTS).items()
         }
 
     # --- The gateway's side ---

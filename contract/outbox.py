@@ -1,7 +1,7 @@
 """The outbox: calls of webhooks that are still to be made, and those that were, for as long as their job is kept.
 
-The script that changes a job's state puts the calls for it here in the same step (``contract.transitions``), so none is
-lost, whoever dies. A gateway that takes one has it for a while; if it is not heard of again, another takes it.
+The script that changes a job's state puts the calls for it here in the same step (``call`` in ``contract.prelude``), so
+none is lost, whoever dies. A gateway that takes one has it for a while; if it is not heard of again, another takes it.
 """
 
 import json

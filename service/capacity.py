@@ -2,8 +2,8 @@
 
 from contract.jobbook import JobBook, JobKind, room_for
 from contract.jobs import Priority
+from contract.prelude import SHARE
 from contract.presence import Presence
-from contract.transitions import SHARE
 from service.gateway import Gateway
 from service.schemas import Capacity, ClassCapacity, KindCapacity
 

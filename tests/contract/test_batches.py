@@ -23,8 +23,8 @@ from contract.errors import (
 from contract.jobbook import ANNOUNCEMENTS, COUNTS, JobBook, QueueDepth, events_key
 from contract.jobs import BatchJob, BatchResult, JobRecord, JobState, Priority, StylizeJob, Timings
 from contract.outbox import Outbox
+from contract.prelude import MAX_BATCHES
 from contract.settings import ContractSettings
-from contract.transitions import MAX_BATCHES
 from contract.webhooks import Webhook, WebhookEvent
 from tests.conftest import until
 from tests.contract.conftest import RESULT, TINY, a_job, claimed, silence

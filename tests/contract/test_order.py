@@ -14,8 +14,8 @@ from contract.admission import Terms
 from contract.errors import QueueFullError
 from contract.jobbook import KINDS, Claim, JobBook, JobKind, room_for
 from contract.jobs import JobState, Priority, Timings
+from contract.prelude import SHARE
 from contract.settings import ContractSettings
-from contract.transitions import SHARE
 from tests.contract.conftest import RESULT, a_job, a_training, claimed, silence
 
 INTERACTIVE, NORMAL, BATCH = Priority
