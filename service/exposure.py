@@ -37,6 +37,14 @@ def is_only_this_machine(host: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in found)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a peer is this machine; a unix socket has no host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return not host
+
+
 def check_exposure(settings: ServiceSettings) -> None:
     """Raises SettingsError for a service that anybody could call who reaches it."""
     host = reached_at(settings)

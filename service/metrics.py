@@ -5,7 +5,6 @@ the whole deployment, read when somebody asks: jobs, queues, workers. Every gate
 their ``max``, not their ``sum``.
 """
 
-import ipaddress
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -106,11 +105,3 @@ class GatewayCollector(Collector):
         for (kind, how), count in self._gateway.book.counts(what).items():
             family.add_metric([kind, how], count)
         return family
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a peer is this machine; a unix socket has no host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return not host

@@ -13,9 +13,10 @@ from contract.keys import Scope
 from service import routes_jobs, routes_styles, routes_stylize
 from service.access import ClientDep
 from service.capacity import capacity
+from service.exposure import is_loopback
 from service.gateway import GatewayDep
 from service.limits import limits
-from service.metrics import Metrics, is_loopback
+from service.metrics import Metrics
 from service.openapi import METRICS, problems
 from service.problems import BY_CODE, status_of, type_of
 from service.readiness import readiness

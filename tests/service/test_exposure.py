@@ -10,7 +10,7 @@ import pytest
 
 from contract.errors import SettingsError
 from service.app import create_app
-from service.exposure import is_only_this_machine
+from service.exposure import is_loopback, is_only_this_machine
 from service.settings import ServiceSettings
 from tests.conftest import free_port, until
 from tests.service.conftest import Gateways, Keys, LoneGateway, code
@@ -39,6 +39,23 @@ def host(gateway: LoneGateway, name: str, path: str = "/styles") -> int:
 )
 def test_what_leads_to_this_machine_only(name: str, only_here: bool) -> None:
     assert is_only_this_machine(name) == only_here
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("", True),
+        ("10.0.0.1", False),
+        ("::ffff:8.8.8.8", False),
+        ("localhost.evil.example", False),
+        ("0.0.0.0", False),
+    ],
+)
+def test_this_machine_is_known_by_its_address(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
 
 
 @pytest.mark.parametrize(

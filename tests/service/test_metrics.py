@@ -3,13 +3,11 @@
 import socket
 
 import httpx
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from structlog.testing import capture_logs
 
 from contract.errors import BrokenImageError
-from service.metrics import is_loopback
 from service.problems import BY_CODE
 from tests.conftest import until
 from tests.contract.conftest import silence
@@ -179,20 +177,3 @@ def test_only_this_machine_reads_metrics_unless_it_is_said_otherwise(gateways: G
         assert code(response) == "forbidden"
     with gateways(metrics_public=True) as gateway:
         assert gateway.client.get("/metrics", headers=far).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.8.8", True),
-        ("::1", True),
-        ("", True),
-        ("10.0.0.1", False),
-        ("::ffff:8.8.8.8", False),
-        ("localhost.evil.example", False),
-        ("0.0.0.0", False),
-    ],
-)
-def test_this_machine_is_known_by_its_address(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
