@@ -1,8 +1,19 @@
-"""What every process tells Prometheus in the same way, and the server for those that have no other."""
+"""What processes tell Prometheus in the same way, and the server for those that have no other."""
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from collections.abc import Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
 
 from contract.errors import SettingsError
+from contract.jobbook import JobKind
 
 
 def process_registry() -> CollectorRegistry:
@@ -11,6 +22,35 @@ def process_registry() -> CollectorRegistry:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
+
+
+class JobMetrics:
+    """What whoever works on jobs of a kind tells of them: how attempts end, and how long stages take.
+
+    No label holds anything that a client made up: kinds, outcomes, stages, and the codes of ``contract.errors``.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, kind: JobKind, *, successes: str, stages: str, stage_seconds: Sequence[float]
+    ) -> None:
+        """``successes`` are the outcomes of a job that went well, ``stages`` says which stages are meant."""
+        self._kind = kind
+        self._attempts = Counter(
+            "atelier_jobs",
+            f"Attempts at jobs by outcome: {successes}, failed (with its code), put_back, given_up, refused.",
+            ("kind", "outcome", "code"),
+            registry=registry,
+        )
+        self._stages = Histogram(
+            "atelier_job_stage_seconds", stages, ("kind", "stage"), buckets=stage_seconds, registry=registry
+        )
+
+    def ended(self, outcome: str, code: str = "") -> None:
+        """An attempt is over."""
+        self._attempts.labels(self._kind, outcome, code).inc()
+
+    def stage_over(self, stage: str, seconds: float) -> None:
+        self._stages.labels(self._kind, stage).observe(seconds)
 
 
 def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> int:

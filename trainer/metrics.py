@@ -1,14 +1,13 @@
 """What Prometheus reads of a trainer: how its jobs end, and how the one that runs is doing.
 
-The names are those of the worker where they mean the same. No label holds anything that a client made up.
+What a worker tells under the same names is ``JobMetrics``. No label holds anything that a client made up.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge, Histogram
 
 from contract.jobs import Stage
-from contract.metrics import process_registry
+from contract.metrics import JobMetrics, process_registry
 
-KIND = "train"
 STAGES = (Stage.FETCHING, Stage.PREPARING, Stage.TRAINING, Stage.EVALUATING, Stage.PUBLISHING)
 LOSSES = ("total", "content", "style")
 ITERATION_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -21,18 +20,12 @@ class TrainerMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = process_registry()
-        self._jobs = Counter(
-            "atelier_jobs",
-            "Attempts at jobs by outcome: published, draft, failed (with its code), put_back, given_up, refused.",
-            ("kind", "outcome", "code"),
-            registry=registry,
-        )
-        self._stages = Histogram(
-            "atelier_job_stage_seconds",
-            "Stages of trainings that are over.",
-            ("kind", "stage"),
-            buckets=STAGE_SECONDS,
-            registry=registry,
+        self._jobs = JobMetrics(
+            registry,
+            "train",
+            successes="published, draft",
+            stages="Stages of trainings that are over.",
+            stage_seconds=STAGE_SECONDS,
         )
         self._stage = Gauge(
             "atelier_training_stage", "1 for the stage of the running job.", ("stage",), registry=registry
@@ -57,7 +50,7 @@ class TrainerMetrics:
 
     def ended(self, outcome: str, code: str = "") -> None:
         """An attempt is over, and nothing runs."""
-        self._jobs.labels(KIND, outcome, code).inc()
+        self._jobs.ended(outcome, code)
         self._show(None)
         self._fraction.set(0)
         for loss in LOSSES:
@@ -69,7 +62,7 @@ class TrainerMetrics:
         self._show(stage)
 
     def stage_over(self, stage: Stage, seconds: float) -> None:
-        self._stages.labels(KIND, stage.value).observe(seconds)
+        self._jobs.stage_over(stage.value, seconds)
 
     def progress(self, fraction: float) -> None:
         self._fraction.set(fraction)

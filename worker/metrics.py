@@ -1,7 +1,6 @@
 """What Prometheus reads of a worker: how long the stages of its jobs take, how they end, what its engine does.
 
-The names are those of the trainer where they mean the same. No label holds anything that a client made up: kinds,
-stages, outcomes, and the codes of ``contract.errors``.
+What a trainer tells under the same names is ``JobMetrics``. No label holds anything that a client made up.
 """
 
 from collections.abc import Iterator
@@ -12,9 +11,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from contract.jobs import Timings
-from contract.metrics import process_registry
+from contract.metrics import JobMetrics, process_registry
 
-KIND = "stylize"
 STAGES = ("queue", "decode", "compute", "encode")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 PICTURES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
@@ -25,18 +23,12 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = process_registry()
-        self._stages = Histogram(
-            "atelier_job_stage_seconds",
-            "Stages of jobs that have ended: `queue` from the job's creation to its last start.",
-            ("kind", "stage"),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._jobs = Counter(
-            "atelier_jobs",
-            "Attempts at jobs by outcome: succeeded, failed (with its code), put_back, given_up, refused.",
-            ("kind", "outcome", "code"),
-            registry=registry,
+        self._jobs = JobMetrics(
+            registry,
+            "stylize",
+            successes="succeeded",
+            stages="Stages of jobs that have ended: `queue` from the job's creation to its last start.",
+            stage_seconds=SECONDS,
         )
         self._batches = Histogram(
             "atelier_batch_size",
@@ -82,11 +74,11 @@ class WorkerMetrics:
         self._ended("given_up", "", Timings())
 
     def _ended(self, outcome: str, code: str, timings: Timings) -> None:
-        self._jobs.labels(KIND, outcome, code).inc()
+        self._jobs.ended(outcome, code)
         for stage in STAGES:
             seconds = getattr(timings, f"{stage}_seconds")
             if seconds is not None:
-                self._stages.labels(KIND, stage).observe(seconds)
+                self._jobs.stage_over(stage, seconds)
 
     # --- The batcher ---
 
