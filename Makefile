@@ -28,8 +28,8 @@ test-schema: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Attack a running service w
 openapi: $(VENV)/.dev-$(TORCH)  ## Write docs/openapi.json anew, after a change of the interface
 	$(BIN)/python -m service.description docs/openapi.json
 
-test-chaos: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Run the attacks, also those that take minutes
-	$(BIN)/pytest -m "chaos or not chaos" --timeout 600 tests/chaos tests/hostile $(ARGS)
+test-chaos: $(VENV)/.dev-$(TORCH) $(VENV)/.redis  ## Run the attacks and the compiler, which take minutes
+	$(BIN)/pytest -m "chaos or not chaos" --timeout 600 tests/chaos tests/hostile tests/worker/test_networks.py $(ARGS)
 
 lint: $(VENV)/.dev-$(TORCH)  ## Check format, lint, types and the import rule
 	$(BIN)/ruff format --check .

@@ -1,8 +1,8 @@
 """Which engine runs the networks: the fastest of those that are installed and compute the same, by measurement.
 
-On CUDA it is PyTorch. On the CPU each candidate stylizes a probe picture; one that cannot, or that is further from
-PyTorch in float32 than ``LEAST_PSNR``, is refused. Int8 is further away than that, and twice as fast or more: it is
-taken when it is asked for, and held against ``LEAST_PSNR_INT8``.
+On CUDA it is PyTorch, or its compiler where that is asked for. On the CPU each candidate stylizes a probe picture; one
+that cannot, or that is further from PyTorch in float32 than ``LEAST_PSNR``, is refused. Int8 is further away than that,
+and twice as fast or more: it is taken when it is asked for, and held against ``LEAST_PSNR_INT8``.
 """
 
 import copy
@@ -31,7 +31,7 @@ from generator.devices import reuse_freed_memory
 from generator.network import Generator, GeneratorConfig
 from worker.engine import BuildNetwork
 from worker.kept import Kept
-from worker.networks import GraphNetwork, Network, TorchNetwork
+from worker.networks import CompiledNetwork, GraphNetwork, Network, TorchNetwork
 from worker.runtimes import MnnRuntime, OpenVinoRuntime, Runtime, threads
 from worker.steps import has_steps
 
@@ -47,15 +47,22 @@ LEAST_PSNR_INT8 = 35.0
 TRUTH = ("torch", "float32")
 PROBE_SIDE = 256
 PROBE_RUNS = 3
+CPU_LINES = ("model name", "Processor", "cpu family", "model\t", "flags", "Features")
+"""Of /proc/cpuinfo, on x86 and on Arm."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = {
     ("torch", "cpu"): ("float32", "bfloat16"),
     ("torch", "cuda"): ("float16", "bfloat16", "float32"),
     ("mnn", "cpu"): ("float32",),
     ("openvino", "cpu"): ("bfloat16", "float32", "int8"),
+    ("inductor", "cpu"): ("float32", "bfloat16"),
+    ("inductor", "cuda"): ("float16", "bfloat16", "float32"),
 }
 """What each engine computes in, the default first. Of OpenVINO's, bfloat16 where the processor has it and float32 are
 measured."""
+WHEN_ASKED_FOR = ("inductor",)
+"""It needs a C++ compiler on a CPU, and a minute before its first picture."""
+TORCH_NETWORKS = {"torch": TorchNetwork, "inductor": CompiledNetwork}
 
 
 @dataclass(frozen=True)
@@ -184,9 +191,11 @@ def _candidates(device: torch.device, engine: str, precision: str, kept: Kept) -
     for (name, kind), precisions in PRECISIONS.items():
         if kind != device.type or engine not in ("", name) or precision not in ("", *precisions):
             continue
-        if name == "torch":
+        if name in WHEN_ASKED_FOR and engine != name:
+            continue
+        if name in TORCH_NETWORKS:
             chosen = precision or precisions[0]
-            yield Candidate(name, chosen, partial(TorchNetwork, device=device, dtype=DTYPES[chosen]))
+            yield Candidate(name, chosen, partial(TORCH_NETWORKS[name], device=device, dtype=DTYPES[chosen]))
             continue
         for runtime in _runtimes(name, precision, kept):
             yield Candidate(name, runtime.precision, partial(GraphNetwork, runtime=runtime))
@@ -220,13 +229,14 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "MNN", "openvino") if find_spec(name)}
 
 
-def _processor() -> str:
-    """The name of the processor, as far as the system tells it."""
+def _processor() -> list[str]:
+    """What tells processors apart, as far as the system does: some names stand for several, of other abilities."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("model name", "Processor"))), platform.processor())
+        return [platform.processor()]
+    parts = (next((line for line in lines if line.startswith(name)), "") for name in CPU_LINES)
+    return [" ".join(part.split()) for part in parts if part] or [platform.processor()]
 
 
 def _fastest(candidates: list[Candidate], probe: Probe) -> Candidate:

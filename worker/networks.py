@@ -94,6 +94,31 @@ class TorchNetwork:
         return x if self._dtype is torch.float32 else x.contiguous(memory_format=torch.channels_last)
 
 
+class CompiledNetwork(TorchNetwork):
+    """PyTorch's own compiler, Inductor: fused kernels, for every size at once. On CUDA they are recorded for each size
+    that comes, so that a pass is one launch (CUDA graphs, with one pool of memory for all of them).
+
+    The first pass takes as long as the compiler does, which keeps what it has made in a folder of its own. Sweeps for
+    tiles run as they are. Not run on CUDA yet.
+    """
+
+    def __init__(self, generator: Generator, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(generator, device, dtype)
+        mode = "reduce-overhead" if device.type == "cuda" else "default"
+        self._compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(self.generator, dynamic=True, mode=mode)
+
+    @property
+    def engine(self) -> str:
+        return "inductor"
+
+    def stylize(self, content: Tensor, style: Tensor) -> Tensor:
+        height, width = content.shape[-2:]
+        padded = to_multiple(content, self.generator.trunk.side_multiple)  # or sides of another rest were another graph
+        with torch.inference_mode(), self._precision():
+            stylized = self._compiled(self._moved(padded), style.to(self._device))
+            return stylized.float()[:, :, :height, :width].clone()  # a recorded pass writes its next picture there
+
+
 class GraphNetwork:
     """Graphs of the same network in an inference engine.
 

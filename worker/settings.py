@@ -11,7 +11,7 @@ class WorkerSettings(ContractSettings):
     device: str = ""
     """``cpu`` or ``cuda`` (``cuda:1`` …); default: CUDA where there is one."""
     engine: str = ""
-    """``torch``, ``mnn`` or ``openvino``; default: the fastest, by measurement."""
+    """``torch``, ``inductor``, ``mnn`` or ``openvino``; default: the fastest, by measurement; on CUDA ``torch``."""
     precision: str = ""
     """``float32``, ``bfloat16``, ``float16`` or ``int8``; default: the fastest that is exact, which int8 is not."""
     concurrency: int = Field(default=4, ge=1)

@@ -49,7 +49,7 @@ def test_pytorch_in_single_precision_needs_no_measurement(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("engine", "precision", "said"),
     [
-        ("tensorrt", "", "ATELIER_ENGINE on cpu is one of torch, mnn, openvino"),
+        ("tensorrt", "", "ATELIER_ENGINE on cpu is one of torch, mnn, openvino, inductor"),
         ("mnn", "bfloat16", "ATELIER_PRECISION is one of float32"),
         ("", "float64", "ATELIER_PRECISION is one of float32, bfloat16"),
     ],
@@ -62,6 +62,21 @@ def test_what_is_not_to_be_had_is_said(engine: str, precision: str, said: str, t
 def test_all_that_are_installed_are_measured(tmp_path: Path) -> None:
     found = [candidate.engine for candidate in choice._candidates(CPU, "", "", Kept(tmp_path))]
     assert list(dict.fromkeys(found)) == ["torch", "mnn", "openvino"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_compiler_is_taken_only_when_it_is_asked_for(device: str, tmp_path: Path) -> None:
+    def found(engine: str) -> list[str]:
+        return [c.engine for c in choice._candidates(torch.device(device), engine, "", Kept(tmp_path))]
+
+    assert "torch" in found("")
+    assert "inductor" not in found("")
+    assert found("inductor") == ["inductor"]
+
+
+def test_processors_of_one_name_that_can_do_other_things_are_told_apart() -> None:
+    told = " ".join(choice._processor())
+    assert "flags" in told or "Features" in told or not Path("/proc/cpuinfo").exists()
 
 
 def test_int8_is_taken_only_when_it_is_asked_for(tmp_path: Path) -> None:

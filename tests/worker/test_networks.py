@@ -1,5 +1,7 @@
 """Networks: the graphs in inference engines make what PyTorch makes."""
 
+import shutil
+
 import openvino
 import pytest
 import torch
@@ -10,7 +12,7 @@ from worker.choice import psnr
 from worker.direct import direct
 from worker.graph import CONTENT, STYLE
 from worker.kept import Kept
-from worker.networks import GraphNetwork, TorchNetwork
+from worker.networks import CompiledNetwork, GraphNetwork, TorchNetwork
 from worker.runtimes import MnnRuntime, OpenVinoRuntime, Runtime
 from worker.steps import steps
 
@@ -139,3 +141,32 @@ def test_half_precision_in_pytorch_is_close() -> None:
     half = TorchNetwork(BANK.generator(), CPU, torch.bfloat16).stylize(content, BANK.styles[:1])
     assert half.dtype is torch.float32
     assert psnr(half, TorchNetwork(BANK.generator(), CPU).stylize(content, BANK.styles[:1])) > 35
+
+
+# --- PyTorch's compiler --------------------------------------------------------------------------------------------
+
+
+def compiled_makes_what_pytorch_makes() -> None:
+    network, truth = CompiledNetwork(BANK.generator(), CPU), TorchNetwork(BANK.generator(), CPU)
+    first, kept = None, None
+    for batch, height, width in ((1, 64, 64), (1, 37, 53), (2, 48, 40)):
+        content, style = picture(batch, 3, height, width), BANK.styles[:batch]
+        stylized = network.stylize(content, style)
+        assert stylized.shape == content.shape
+        assert psnr(stylized, truth.stylize(content, style)) > EXACT
+        if first is None:
+            first, kept = stylized, stylized.clone()
+    assert first is not None
+    assert kept is not None
+    assert torch.equal(first, kept)
+
+
+def test_what_is_to_be_compiled_makes_what_pytorch_makes() -> None:
+    with torch.compiler.set_stance("force_eager"):  # everything but the compiler
+        compiled_makes_what_pytorch_makes()
+
+
+@pytest.mark.chaos
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+def test_what_the_compiler_makes_is_what_pytorch_makes() -> None:
+    compiled_makes_what_pytorch_makes()
