@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -117,6 +119,26 @@ def test_the_nine_orientations_of_a_photograph_come_out_the_same_way_up(shared: 
     # They were compressed anew for each orientation, so they are alike rather than equal.
     assert difference(first, first[::-1, ::-1]) > 20
     assert all(difference(first, other) < 5 for other in others)
+
+
+def test_damaged_exif_writes_no_lines(tmp_path: Path) -> None:
+    """Pillow warns of each entry that it cannot read; a hostile file has thousands."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = bytearray(saved(drawn(), "JPEG", exif=exif))
+    tiff = data.index(b"Exif\0\0") + 6
+    order = "<" if data[tiff : tiff + 2] == b"II" else ">"
+    data[tiff + 8 : tiff + 10] = struct.pack(f"{order}H", 200)  # entries, of which there is one
+    path = tmp_path / "damaged.jpg"
+    path.write_bytes(data)
+
+    def lines(program: str) -> str:
+        command = [sys.executable, "-c", program, str(path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+
+    assert "Corrupt EXIF" in lines("import sys; from PIL import Image; Image.open(sys.argv[1]).getexif().get(274)")
+    decoding = "import sys; from generator.pictures import decode; from pathlib import Path\n"
+    assert lines(f"{decoding}decode(Path(sys.argv[1]).read_bytes(), long_side=None, max_pixels=10**6)") == ""
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF"])

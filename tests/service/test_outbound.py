@@ -8,11 +8,12 @@ import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from contract.errors import BodyTooLargeError, FetchFailedError, FetchTimeoutError, UrlRefusedError
-from service.outbound import REFUSED, Outbound, OutboundRules, Resolve, is_public, resolve
+from service.outbound import REFUSED, RESOLVERS, Outbound, OutboundRules, Resolve, is_public, resolve
 from tests.service.remote import Answer, Listener, listener, remote
 
 INSIDE = "127.0.0.1"
@@ -245,6 +246,31 @@ def test_a_name_with_any_address_inside_is_refused(nobody: Listener, found: str)
         with pytest.raises(UrlRefusedError, match=REFUSED):
             fetched(f"http://pictures.test:{outside.port}/", rules(outside.port), name_server)
         assert outside.connections == 0
+
+
+def test_names_that_nobody_answers_for_keep_no_other_waiting() -> None:
+    """Look-ups that hang, as they do where a name server says nothing: more than asyncio has threads for by itself."""
+    let_go = Event()
+
+    async def looked_up() -> list[str]:
+        async with asyncio.timeout(5):
+            return await resolve("localhost", 80)
+
+    hanging = [RESOLVERS.submit(let_go.wait) for _ in range(48)]
+    try:
+        assert asyncio.run(looked_up())
+    finally:
+        let_go.set()
+    assert all(look_up.result(timeout=5) for look_up in hanging)
+
+
+def test_a_name_server_that_says_nothing_is_given_up() -> None:
+    async def silent(host: str, port: int) -> list[str]:
+        await asyncio.sleep(60)
+        return [OUTSIDE]
+
+    with pytest.raises((UrlRefusedError, FetchTimeoutError)):
+        fetched("http://silent.test/", rules(seconds=0.2), silent)
 
 
 def test_a_name_that_means_another_address_after_the_check_does_not_get_there() -> None:
