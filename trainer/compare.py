@@ -18,7 +18,7 @@ from torch import Tensor
 
 from contract.errors import AtelierError
 from contract.settings import load as load_settings
-from generator.devices import choose_device
+from generator.devices import choose_device, reuse_freed_memory
 from trainer.drawings import DRAWINGS
 from trainer.fetch import descriptor_file, photographs_folder
 from trainer.paper import report
@@ -170,6 +170,7 @@ def _of(given: list[str] | None, known: tuple[str, ...], option: str) -> tuple[s
 
 
 if __name__ == "__main__":
+    reuse_freed_memory()
     try:
         app()
     except AtelierError as error:

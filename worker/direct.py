@@ -1,4 +1,4 @@
-"""The whole generator as an ONNX graph for OpenVINO, which computes convolutions directly; in float32 or in int8.
+"""The generator as ONNX graphs for OpenVINO, which computes convolutions directly; in float32 or the whole in int8.
 
 Nearest upsampling before a 3×3 convolution is a 2×2 convolution to four times the channels, the four phases of the
 result: 16 multiplications where there were 36. The 9×9 convolution to three channels makes 4×4 pixels at once, so that
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from generator.network import Generator
-from worker.graph import CONTENT, Graph, array
+from worker.graph import CONTENT, Graph, array, sweep
 from worker.steps import Step, steps
 
 BLOCK_SIDE = 4
@@ -40,6 +40,25 @@ def direct(generator: Generator, *, quantised: bool = False) -> bytes:
     return builder.graph.whole_model(generator, builder.built(generator))
 
 
+def direct_sweep(generator: Generator, first: int, last: int, *, leading: bool) -> bytes:
+    """As ``worker.graph.sweep``, of maps whose channels come last: ``content`` [B,H,W,C] → [B,H',W',C'].
+
+    That is the layout in which OpenVINO computes half-precision convolutions, and in which tiles keep their maps, so
+    nothing is laid out anew on the way.
+    """
+    graph = Graph()
+    builder = _Builder(graph, quantised=False)
+
+    def convolved(_: Graph, x: str, step: Step) -> str:
+        x = builder.convolved(x, step)
+        if step.is_output:  # which has its bias already
+            return x
+        assert step.convolution.bias is not None
+        return graph.add("Add", x, graph.constant(array(step.convolution.bias).reshape(1, -1, 1, 1)))
+
+    return sweep(generator, first, last, leading=leading, graph=graph, convolved=convolved, channels_last=True)
+
+
 @dataclass
 class _Builder:
     graph: Graph
@@ -58,14 +77,14 @@ class _Builder:
             if step.opens_block:
                 block = x
             channels = step.convolution.out_channels
-            x = graph.normalised(self._convolved(x, step), channels)
+            x = graph.normalised(self.convolved(x, step), channels)
             gamma, beta = self._reduced(x, next(style), next(style), step, following)
             x = graph.scaled(x, graph.laid_out(gamma, channels), graph.laid_out(beta, channels))
             if step.activation:
                 x = graph.add("Relu", x)
             if step.closes_block:
                 x = graph.add("Add", block, x)
-        return graph.scaled(self._convolved(x, chain[-1]), next(style), next(style))
+        return graph.scaled(self.convolved(x, chain[-1]), next(style), next(style))
 
     def _reduced(self, x: str, gamma: str, beta: str, step: Step, following: Step) -> tuple[str, str]:
         """Scale and shift for a convolution in int8: divided by the largest value that they lead to.
@@ -82,7 +101,7 @@ class _Builder:
         self.reach = self._largest(graph.add("Add", furthest, beta))
         return graph.add("Div", gamma, self.reach), graph.add("Div", beta, self.reach)
 
-    def _convolved(self, x: str, step: Step) -> str:
+    def convolved(self, x: str, step: Step) -> str:
         graph, convolution = self.graph, step.convolution
         weight = convolution.weight.detach()
         x = self._bytes(x) if self.quantised else x

@@ -7,7 +7,7 @@ graph serves every style of a trunk, every size and every batch. ``worker.direct
 know no algorithm of Winograd's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ LAST = 2**31 - 1
 
 CONTENT, STYLE, STYLIZED = "content", "style", "stylized"
 Array = npt.NDArray[np.generic]
+Convolved = Callable[["Graph", str, Step], str]
+"""(graph, input, step) → output: upsampling, padding and convolution of a step."""
 
 
 class Graph:
@@ -138,28 +140,47 @@ def whole(generator: Generator) -> bytes:
     return graph.whole_model(generator, x)
 
 
-def sweep(generator: Generator, first: int, last: int, *, leading: bool) -> bytes:
+def sweep(
+    generator: Generator,
+    first: int,
+    last: int,
+    *,
+    leading: bool,
+    graph: Graph | None = None,
+    convolved: Convolved | None = None,
+    channels_last: bool = False,
+) -> bytes:
     """Convolutions ``first`` to ``last`` of ``steps``, with what is between them; no statistics are taken.
 
     ``content`` is the input of the first one [B,C,H,W] or, with ``leading``, the raw output of the one before it.
     ``scale_i`` and ``shift_i`` [1,C,1,1] are what the norm of step i comes to, for each that is applied
-    (``worker.steps.normed``). The output is that of the last convolution.
+    (``worker.steps.normed``). The output is that of the last convolution. With ``channels_last`` both are [B,H,W,C].
+    ``convolved`` adds a step's convolution to ``graph``, where that is not done as in ``whole``.
     """
-    graph = Graph()
+    graph, convolved = graph or Graph(), convolved or _convolved
     chain = steps(generator)
     applied = normed(chain, first, last, leading=leading)
-    inputs: dict[str, list[int | str]] = {CONTENT: ["batch", chain[first].convolution.in_channels, "height", "width"]}
-    x = CONTENT
+    channels = chain[first].convolution.in_channels
+    inputs: dict[str, list[int | str]] = {
+        CONTENT: ["batch", "height", "width", channels] if channels_last else ["batch", channels, "height", "width"]
+    }
+    x = graph.add("Transpose", CONTENT, perm=[0, 3, 1, 2]) if channels_last else CONTENT
     for index in range(first - leading, last + 1):
         step = chain[index]
         if index >= first:
-            x = _convolved(graph, x, step)
+            x = convolved(graph, x, step)
         if index in applied:
             names = scale_name(index), shift_name(index)
             inputs |= {name: [1, step.convolution.out_channels, 1, 1] for name in names}
             x = graph.scaled(x, *(graph.laid_out(name, step.convolution.out_channels) for name in names))
             x = graph.add("Relu", x) if step.activation else x
-    return graph.model(inputs, x)
+    return graph.model(inputs, graph.add("Transpose", x, perm=[0, 2, 3, 1]) if channels_last else x)
+
+
+def sweep_inputs(generator: Generator, first: int, last: int, *, leading: bool) -> list[str]:
+    """The names of what such a graph takes."""
+    applied = normed(steps(generator), first, last, leading=leading)
+    return [CONTENT, *(name(index) for index in applied for name in (scale_name, shift_name))]
 
 
 def scale_name(index: int) -> str:

@@ -8,14 +8,15 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor
 
 from generator.network import Generator, to_multiple
-from worker.graph import CONTENT, STYLE, scale_name, shift_name, sweep
+from worker.graph import CONTENT, STYLE, scale_name, shift_name
 from worker.runtimes import Compiled, Runtime
 from worker.steps import Step, normed, steps
 
 Affine = tuple[Tensor, Tensor]
 """What a norm comes to once its statistics are known: scale and shift of each channel, [C] both, on the CPU."""
 Sweep = Callable[[Tensor, Mapping[int, Affine]], Tensor]
-"""(input [1,C,H,W], affines by step) → the raw output of its last convolution, float32 on the CPU.
+"""(input [1,C,H,W] whose channels are last in memory, affines by step) → the raw output of its last convolution, in
+float32 on the CPU, in any layout.
 
 It lasts until the network is run again."""
 
@@ -155,17 +156,23 @@ class GraphNetwork:
     def sweep(self, first: int, last: int, *, leading: bool) -> Sweep:
         self._whole = None
         applied = normed(steps(self.generator), first, last, leading=leading)
-        names = [CONTENT, *(name(index) for index in applied for name in (scale_name, shift_name))]
-        compiled = self._runtime.compile(sweep(self.generator, first, last, leading=leading), names)
+        compiled = self._runtime.sweep(self.generator, first, last, leading=leading)
 
         def run(x: Tensor, affines: Mapping[int, Affine]) -> Tensor:
-            inputs = {CONTENT: x.numpy()}
+            inputs = {CONTENT: x.permute(0, 2, 3, 1).numpy() if self._runtime.channels_last else _planes(x).numpy()}
             for index in applied:
                 for name, part in zip((scale_name, shift_name), affines[index], strict=True):
                     inputs[name(index)] = part.float().reshape(1, -1, 1, 1).numpy()
-            return torch.from_numpy(compiled(inputs))
+            output = torch.from_numpy(compiled(inputs))
+            return output.permute(0, 3, 1, 2) if self._runtime.channels_last else output
 
         return run
+
+
+def _planes(x: Tensor) -> Tensor:
+    """[1,C,H,W], channels last, in the layout with channels first; as a matrix it turns faster."""
+    _, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).reshape(-1, channels).t().contiguous().view(1, channels, height, width)
 
 
 def _nbytes(generator: Generator) -> int:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from generator.network import Generator
-from worker.direct import direct
-from worker.graph import CONTENT, STYLE, STYLIZED, whole
+from worker.direct import direct, direct_sweep
+from worker.graph import CONTENT, STYLE, STYLIZED, sweep, sweep_inputs, whole
 from worker.kept import Kept
 
 Array = npt.NDArray[np.float32]
@@ -30,13 +30,15 @@ Compiled = Callable[[Mapping[str, Array]], Array]
 class Runtime(Protocol):
     name: str
     precision: str
+    channels_last: bool
+    """Whether the maps that a sweep takes and gives are [B,H,W,C]; else they are [B,C,H,W]."""
 
     def whole(self, generator: Generator) -> Compiled:
         """The generator, of ``content`` and ``style``, in the way that suits this engine best."""
         ...
 
-    def compile(self, model: bytes, inputs: list[str]) -> Compiled:
-        """Any other graph."""
+    def sweep(self, generator: Generator, first: int, last: int, *, leading: bool) -> Compiled:
+        """A part of it whose norms are given (``worker.graph.sweep``), in the way that suits this engine best."""
         ...
 
 
@@ -50,6 +52,7 @@ class MnnRuntime:
 
     name = "mnn"
     precision = "float32"
+    channels_last = False
 
     def __init__(self, kept: Kept) -> None:
         with _quiet():
@@ -60,9 +63,13 @@ class MnnRuntime:
         self._kept = kept
 
     def whole(self, generator: Generator) -> Compiled:
-        return self.compile(whole(generator), [CONTENT, STYLE])
+        return self._compiled(whole(generator), [CONTENT, STYLE])
 
-    def compile(self, model: bytes, inputs: list[str]) -> Compiled:
+    def sweep(self, generator: Generator, first: int, last: int, *, leading: bool) -> Compiled:
+        inputs = sweep_inputs(generator, first, last, leading=leading)
+        return self._compiled(sweep(generator, first, last, leading=leading), inputs)
+
+    def _compiled(self, model: bytes, inputs: list[str]) -> Compiled:
         expr = self._mnn.expr
         with _quiet():  # a manager of its own, so that its memory goes with it
             configuration = {"backend": "CPU", "numThread": threads(), "precision": "high"}
@@ -118,6 +125,7 @@ class OpenVinoRuntime:
     """
 
     name = "openvino"
+    channels_last = True
 
     def __init__(self, kept: Kept, precision: str = "") -> None:
         import openvino
@@ -129,27 +137,35 @@ class OpenVinoRuntime:
 
     def whole(self, generator: Generator) -> Compiled:
         quantised = self.precision == "int8"
-        hint = "bf16" if self.precision == "bfloat16" or (quantised and self.has_bfloat16) else "f32"
-        return self._compiled(direct(generator, quantised=quantised), [CONTENT, STYLE], hint)
-
-    def compile(self, model: bytes, inputs: list[str]) -> Compiled:
-        return self._compiled(model, inputs, "bf16" if self.precision == "bfloat16" else "f32")
-
-    def _compiled(self, model: bytes, inputs: list[str], hint: str) -> Compiled:
-        configuration = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads(),
-            "INFERENCE_PRECISION_HINT": hint,
-        }
-        compiled = self._kept_or_not(self._core.read_model(model, b""), configuration)
+        model = self._core.read_model(direct(generator, quantised=quantised), b"")
+        compiled = self._kept_or_not(model, self._configuration(half=quantised and self.has_bfloat16))
         request = compiled.create_infer_request()
+        return lambda values: _inferred(request, values, [CONTENT, STYLE])
+
+    def sweep(self, generator: Generator, first: int, last: int, *, leading: bool) -> Compiled:
+        """Compiled for the size of the first input, and anew for another: the tiles of a picture have one size, and
+        where sizes are known, what goes in and out need not be laid out anew. It is not kept for the next picture.
+        """
+        model = self._core.read_model(direct_sweep(generator, first, last, leading=leading), b"")
+        inputs = sweep_inputs(generator, first, last, leading=leading)
+        requests: dict[tuple[int, ...], Any] = {}
 
         def run(values: Mapping[str, Array]) -> Array:
-            request.infer({name: values[name] for name in inputs})
-            result: Array = request.get_output_tensor(0).data
-            return result
+            shape = values[CONTENT].shape
+            if shape not in requests:
+                model.reshape({CONTENT: list(shape)})
+                requests.clear()
+                requests[shape] = self._core.compile_model(model, "CPU", self._configuration()).create_infer_request()
+            return _inferred(requests[shape], values, inputs)
 
         return run
+
+    def _configuration(self, *, half: bool = False) -> dict[str, Any]:
+        return {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads(),
+            "INFERENCE_PRECISION_HINT": "bf16" if half or self.precision == "bfloat16" else "f32",
+        }
 
     def _kept_or_not(self, graph: Any, configuration: dict[str, Any]) -> Any:
         """Compiled, and kept if that can be."""
@@ -161,6 +177,12 @@ class OpenVinoRuntime:
             finally:
                 self._kept.trim()
         return self._core.compile_model(graph, "CPU", configuration)
+
+
+def _inferred(request: Any, values: Mapping[str, Array], inputs: list[str]) -> Array:
+    request.infer({name: values[name] for name in inputs})
+    result: Array = request.get_output_tensor(0).data
+    return result
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Statistics:
     def add(self, values: Tensor) -> None:
         """[1,C,H,W]"""
         count = values.shape[-2] * values.shape[-1]
-        mean, variance = torch.batch_norm_update_stats(values, None, None, 0.0)  # five times as fast as var_mean
+        mean, variance = torch.batch_norm_update_stats(values, None, None, 0.0)  # the fastest that there is
         total = self._count + count
         distance = mean.double() - self._mean
         self._squares += variance.double() * count + distance.square() * (self._count * count / total)
@@ -112,15 +112,12 @@ class ScratchMap:
         self._pixel = channels * dtype.itemsize
 
     def read(self, box: Box) -> Tensor:
-        """[1,C,H,W]"""
-        pixels = self.read_pixels(box)
-        rows, columns, channels = pixels.shape
-        return pixels.view(-1, channels).t().contiguous().view(1, channels, rows, columns)  # a matrix turns faster
+        """[1,C,H,W], channels last in memory, as they are in the file."""
+        return self.read_pixels(box).permute(2, 0, 1)[None]
 
     def write(self, box: Box, values: Tensor) -> None:
         """As ``write_pixels``, of [1,C,H,W]."""
-        _, channels, rows, columns = values.shape
-        self.write_pixels(box, values.reshape(channels, -1).t().contiguous().view(rows, columns, channels))
+        self.write_pixels(box, values[0].permute(1, 2, 0))
 
     def read_pixels(self, box: Box) -> Tensor:
         """[H,W,C] float32"""
@@ -135,7 +132,7 @@ class ScratchMap:
             least, most = torch.aminmax(pixels)
             if max(-least, most) > LARGEST_HALF:
                 raise FloatOverflowError
-        for row, line in enumerate(_lines(pixels.to(self.dtype))):
+        for row, line in enumerate(_lines(pixels.to(self.dtype).contiguous())):
             _write(self._file.fileno(), line, self._offset(box, row))
 
     def close(self) -> None:
@@ -253,7 +250,7 @@ class _TiledPass:
         for core, window in grid:
             output = run(self._window(window), self._affines)
             box = core.within(window).times(QUARTER).parts(shrunk)
-            values = output[:, :, *box.slices]
+            values = _cut(output, box)
             statistics.add(values)
             if kept is not None:
                 kept.write(core, values)
@@ -268,7 +265,7 @@ class _TiledPass:
         grid = list(self._map_tiles(first, last))
         for core, window in grid:
             output = run(source.read(window), self._affines)
-            values = output[:, :, *core.within(window).times(grown).slices]
+            values = _cut(output, core.within(window).times(grown))
             statistics.add(values)
             if kept is not None:
                 kept.write(core, values)
@@ -298,7 +295,7 @@ class _TiledPass:
         missing = (box.bottom - box.top - pixels.shape[0], box.right - box.left - pixels.shape[1])
         if any(missing):
             pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-        return to_tensor(pixels)[None].contiguous()
+        return to_tensor(pixels)[None].contiguous(memory_format=torch.channels_last)
 
     def _settle(self, x: ScratchMap, update: ScratchMap, index: int) -> None:
         """The step's norm, and what follows it, made part of ``x``."""
@@ -312,6 +309,11 @@ class _TiledPass:
     def _advanced(self, first: int, last: int, tiles_in_sweep: int) -> float:
         self._done += self._cost(first, last) / tiles_in_sweep
         return min(1.0, self._done / self._work)
+
+
+def _cut(values: Tensor, box: Box) -> Tensor:
+    """This part of [1,C,H,W], channels last in memory: so statistics are taken many times as fast."""
+    return values[:, :, *box.slices].contiguous(memory_format=torch.channels_last)
 
 
 def halo_of(chain: list[Step]) -> int:
