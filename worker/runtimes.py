@@ -120,8 +120,8 @@ class MnnRuntime:
 class OpenVinoRuntime:
     """OpenVINO (Intel) in bfloat16 where the processor has it, in float32, or in int8.
 
-    In int8, what is not a convolution is computed in bfloat16 where the processor has it, and graphs that are not the
-    whole generator in float32.
+    In int8, what is not a convolution of the whole generator is computed in bfloat16 where the processor has it, and in
+    float32 elsewhere: so are sweeps.
     """
 
     name = "openvino"
@@ -136,9 +136,8 @@ class OpenVinoRuntime:
         self._kept = kept
 
     def whole(self, generator: Generator) -> Compiled:
-        quantised = self.precision == "int8"
-        model = self._core.read_model(direct(generator, quantised=quantised), b"")
-        compiled = self._kept_or_not(model, self._configuration(half=quantised and self.has_bfloat16))
+        model = self._core.read_model(direct(generator, quantised=self.precision == "int8"), b"")
+        compiled = self._kept_or_not(model, self._configuration())
         request = compiled.create_infer_request()
         return lambda values: _inferred(request, values, [CONTENT, STYLE])
 
@@ -160,11 +159,12 @@ class OpenVinoRuntime:
 
         return run
 
-    def _configuration(self, *, half: bool = False) -> dict[str, Any]:
+    def _configuration(self) -> dict[str, Any]:
+        is_half = self.precision == "bfloat16" or (self.precision == "int8" and self.has_bfloat16)
         return {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads(),
-            "INFERENCE_PRECISION_HINT": "bf16" if half or self.precision == "bfloat16" else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if is_half else "f32",
         }
 
     def _kept_or_not(self, graph: Any, configuration: dict[str, Any]) -> Any:
