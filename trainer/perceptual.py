@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trainer.descriptor import Descriptor, Network
 
@@ -92,6 +93,7 @@ class _Gram(torch.autograd.Function):
             return torch.bmm(exact.mT, exact) / pixels.shape[1]
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> Tensor:
         """∂F = (∂G + ∂Gᵀ)·F/(H·W)"""
         (pixels,) = context.saved_tensors

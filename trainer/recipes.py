@@ -34,7 +34,7 @@ class Recipe:
 
 
 RECIPES = {
-    ("quick", "cpu"): Recipe(70, 4, 144, 0.0, 2e-2, warm_up=5, pool=6, yardsticks=1, yardstick_iterations=30),
+    ("quick", "cpu"): Recipe(120, 4, 144, 0.0, 2e-2, warm_up=5, pool=6, yardsticks=1, yardstick_iterations=30),
     ("quick", "cuda"): Recipe(200, 8, 256, 0.0, 2e-2, warm_up=5, pool=16, yardsticks=4, yardstick_iterations=50),
     ("full", "cpu"): Recipe(1500, 4, 192, 5e-4, 5e-3, warm_up=50, yardsticks=2, yardstick_iterations=100),
     ("full", "cuda"): Recipe(8000, 8, 256, 1e-3, 1e-2, warm_up=50, yardsticks=8, yardstick_iterations=200),

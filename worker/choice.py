@@ -117,7 +117,7 @@ def choose(
         "device": device.type,
         "asked": [engine, precision],
         "versions": {**_versions(), "graphs": GRAPHS},
-        "processor": _processor(),
+        "processor": _processor(_cpuinfo()),
         "threads": threads(),
     }
     kept = Kept(cache)
@@ -229,12 +229,16 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "MNN", "openvino") if find_spec(name)}
 
 
-def _processor() -> list[str]:
-    """What tells processors apart, as far as the system does: some names stand for several, of other abilities."""
+def _cpuinfo() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
-        return [platform.processor()]
+        return ""
+
+
+def _processor(cpuinfo: str) -> list[str]:
+    """What tells processors apart, as far as the system does: some names stand for several, of other abilities."""
+    lines = cpuinfo.splitlines()
     parts = (next((line for line in lines if line.startswith(name)), "") for name in CPU_LINES)
     return [" ".join(part.split()) for part in parts if part] or [platform.processor()]
 

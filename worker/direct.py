@@ -46,17 +46,15 @@ def direct_sweep(generator: Generator, first: int, last: int, *, leading: bool) 
     That is the layout in which OpenVINO computes half-precision convolutions, and in which tiles keep their maps, so
     nothing is laid out anew on the way.
     """
-    graph = Graph()
-    builder = _Builder(graph, quantised=False)
 
-    def convolved(_: Graph, x: str, step: Step) -> str:
-        x = builder.convolved(x, step)
+    def convolved(graph: Graph, x: str, step: Step) -> str:
+        x = _Builder(graph, quantised=False).convolved(x, step)
         if step.is_output:  # which has its bias already
             return x
         assert step.convolution.bias is not None
         return graph.add("Add", x, graph.constant(array(step.convolution.bias).reshape(1, -1, 1, 1)))
 
-    return sweep(generator, first, last, leading=leading, graph=graph, convolved=convolved, channels_last=True)
+    return sweep(generator, first, last, leading=leading, convolved=convolved, channels_last=True)
 
 
 @dataclass

@@ -3,8 +3,8 @@
 The graphs compute what ``generator.network`` defines, rewritten where that is cheaper and equal up to rounding: the
 9×9 convolution to three channels is a 1×9 convolution to 27, whose rows are then shifted and summed, because three
 output channels leave most of a vector register empty. Weights are constants and the style is an input, so that one
-graph serves every style of a trunk, every size and every batch. ``worker.direct`` writes the whole for engines that
-know no algorithm of Winograd's.
+graph serves every style of a trunk, every size and every batch. ``worker.direct`` writes it for engines that know
+no algorithm of Winograd's.
 """
 
 from collections.abc import Callable, Iterator
@@ -146,7 +146,6 @@ def sweep(
     last: int,
     *,
     leading: bool,
-    graph: Graph | None = None,
     convolved: Convolved | None = None,
     channels_last: bool = False,
 ) -> bytes:
@@ -155,9 +154,9 @@ def sweep(
     ``content`` is the input of the first one [B,C,H,W] or, with ``leading``, the raw output of the one before it.
     ``scale_i`` and ``shift_i`` [1,C,1,1] are what the norm of step i comes to, for each that is applied
     (``worker.steps.normed``). The output is that of the last convolution. With ``channels_last`` both are [B,H,W,C].
-    ``convolved`` adds a step's convolution to ``graph``, where that is not done as in ``whole``.
+    ``convolved`` adds a step's convolution to the graph, where that is not done as in ``whole``.
     """
-    graph, convolved = graph or Graph(), convolved or _convolved
+    graph, convolved = Graph(), convolved or _convolved
     chain = steps(generator)
     applied = normed(chain, first, last, leading=leading)
     channels = chain[first].convolution.in_channels

@@ -20,6 +20,7 @@ float32 on the CPU, in any layout.
 
 It lasts until the network is run again."""
 
+COMPILATIONS = 256
 PREPARED_WEIGHTS = 8
 """How much memory an inference engine takes, in weights: Winograd's algorithm keeps 64 numbers for each 3×3 kernel."""
 
@@ -96,15 +97,18 @@ class TorchNetwork:
 
 
 class CompiledNetwork(TorchNetwork):
-    """PyTorch's own compiler, Inductor: fused kernels, for every size at once. On CUDA they are recorded for each size
-    that comes, so that a pass is one launch (CUDA graphs, with one pool of memory for all of them).
+    """PyTorch's own compiler, Inductor: fused kernels, for every size. On CUDA they are recorded for each size that
+    comes, so that a pass is one launch (CUDA graphs).
 
-    The first pass takes as long as the compiler does, which keeps what it has made in a folder of its own. Sweeps for
-    tiles run as they are. Not run on CUDA yet.
+    It compiles when a kind of input comes first: a square, another picture, several at once; that pass takes as long as
+    the compiler does, which keeps what it has made in a folder of its own. Sweeps for tiles run as they are. Not run on
+    CUDA yet.
     """
 
     def __init__(self, generator: Generator, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(generator, device, dtype)
+        # Counted over all networks; with the default of 8 the third or fourth would be run uncompiled without a word.
+        torch._dynamo.config.recompile_limit = max(COMPILATIONS, torch._dynamo.config.recompile_limit)
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         self._compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(self.generator, dynamic=True, mode=mode)
 
@@ -124,7 +128,7 @@ class GraphNetwork:
     """Graphs of the same network in an inference engine.
 
     What is compiled keeps the memory of its feature maps. The whole is compiled when it is run first, and given up when
-    a large picture is begun, whose maps need the room; a sweep is gone when it is over. To compile anew takes
+    a large picture is begun, whose maps need the room; a sweep is gone when it is over. To compile the whole anew takes
     milliseconds where the engine has it in its cache.
     """
 

@@ -120,8 +120,8 @@ class MnnRuntime:
 class OpenVinoRuntime:
     """OpenVINO (Intel) in bfloat16 where the processor has it, in float32, or in int8.
 
-    In int8, what is not a convolution of the whole generator is computed in bfloat16 where the processor has it, and in
-    float32 elsewhere: so are sweeps.
+    In int8, what is not a convolution is computed in bfloat16 where the processor has it, and sweeps in float32: there
+    are processors that have bfloat16 and are slower with it.
     """
 
     name = "openvino"
@@ -136,8 +136,9 @@ class OpenVinoRuntime:
         self._kept = kept
 
     def whole(self, generator: Generator) -> Compiled:
-        model = self._core.read_model(direct(generator, quantised=self.precision == "int8"), b"")
-        compiled = self._kept_or_not(model, self._configuration())
+        quantised = self.precision == "int8"
+        model = self._core.read_model(direct(generator, quantised=quantised), b"")
+        compiled = self._kept_or_not(model, self._configuration(half=quantised and self.has_bfloat16))
         request = compiled.create_infer_request()
         return lambda values: _inferred(request, values, [CONTENT, STYLE])
 
@@ -147,24 +148,24 @@ class OpenVinoRuntime:
         """
         model = self._core.read_model(direct_sweep(generator, first, last, leading=leading), b"")
         inputs = sweep_inputs(generator, first, last, leading=leading)
-        requests: dict[tuple[int, ...], Any] = {}
+        prepared: tuple[int, ...] = ()
+        request: Any = None
 
         def run(values: Mapping[str, Array]) -> Array:
-            shape = values[CONTENT].shape
-            if shape not in requests:
-                model.reshape({CONTENT: list(shape)})
-                requests.clear()
-                requests[shape] = self._core.compile_model(model, "CPU", self._configuration()).create_infer_request()
-            return _inferred(requests[shape], values, inputs)
+            nonlocal prepared, request
+            if values[CONTENT].shape != prepared:
+                prepared = values[CONTENT].shape
+                model.reshape({CONTENT: list(prepared)})
+                request = self._core.compile_model(model, "CPU", self._configuration()).create_infer_request()
+            return _inferred(request, values, inputs)
 
         return run
 
-    def _configuration(self) -> dict[str, Any]:
-        is_half = self.precision == "bfloat16" or (self.precision == "int8" and self.has_bfloat16)
+    def _configuration(self, *, half: bool = False) -> dict[str, Any]:
         return {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads(),
-            "INFERENCE_PRECISION_HINT": "bf16" if is_half else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if half or self.precision == "bfloat16" else "f32",
         }
 
     def _kept_or_not(self, graph: Any, configuration: dict[str, Any]) -> Any:

@@ -27,6 +27,19 @@ def test_in_training_maps_stay_in_the_layout_of_the_convolutions() -> None:
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("mean", [10.0, 300.0])
+def test_digits_are_kept_where_maps_are_nearly_flat(mean: float) -> None:
+    """As in a clear sky: far from zero, with little on it."""
+    x = (mean + torch.randn(2, 8, 128, 128)).to(memory_format=torch.channels_last).requires_grad_()
+    reference = x.detach().double().requires_grad_()
+    weights = torch.randn(x.shape)
+    ours, truth = instance_norm(x), F.instance_norm(reference, eps=1e-5)
+    assert torch.allclose(ours.double(), truth, atol=1e-4)
+    (found,) = torch.autograd.grad((ours * weights).sum(), x)
+    (wanted,) = torch.autograd.grad((truth * weights.double()).sum(), reference)
+    assert torch.allclose(found.double(), wanted, atol=1e-3)
+
+
 def test_half_precision_costs_training_no_more_than_its_rounding() -> None:
     exact = (5 + torch.randn(2, 4, 16, 16)).bfloat16().double()
     weights = torch.randn(exact.shape).bfloat16()

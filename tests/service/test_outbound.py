@@ -5,6 +5,7 @@ import gzip
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -249,19 +250,23 @@ def test_a_name_with_any_address_inside_is_refused(nobody: Listener, found: str)
 
 
 def test_names_that_nobody_answers_for_keep_no_other_waiting() -> None:
-    """Look-ups that hang, as they do where a name server says nothing: more than asyncio has threads for by itself."""
+    """Look-ups hang where a name server says nothing: not in the threads of asyncio, of which there are few and on
+    which all else waits, and there are many more of ours.
+    """
     let_go = Event()
 
     async def looked_up() -> list[str]:
-        async with asyncio.timeout(5):
-            return await resolve("localhost", 80)
+        others = [asyncio.get_running_loop().run_in_executor(None, let_go.wait) for _ in range(64)]
+        hanging = [RESOLVERS.submit(let_go.wait) for _ in range(48)]
+        try:
+            async with asyncio.timeout(5):
+                return await resolve("localhost", 80)
+        finally:
+            let_go.set()
+            assert all(await asyncio.gather(*others))
+            assert all(look_up.result(timeout=5) for look_up in hanging)
 
-    hanging = [RESOLVERS.submit(let_go.wait) for _ in range(48)]
-    try:
-        assert asyncio.run(looked_up())
-    finally:
-        let_go.set()
-    assert all(look_up.result(timeout=5) for look_up in hanging)
+    assert asyncio.run(looked_up())
 
 
 def test_a_name_server_that_says_nothing_is_given_up() -> None:
@@ -269,8 +274,10 @@ def test_a_name_server_that_says_nothing_is_given_up() -> None:
         await asyncio.sleep(60)
         return [OUTSIDE]
 
-    with pytest.raises((UrlRefusedError, FetchTimeoutError)):
+    began = time.monotonic()
+    with pytest.raises(FetchTimeoutError):
         fetched("http://silent.test/", rules(seconds=0.2), silent)
+    assert time.monotonic() - began < 5
 
 
 def test_a_name_that_means_another_address_after_the_check_does_not_get_there() -> None:

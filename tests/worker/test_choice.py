@@ -75,8 +75,13 @@ def test_the_compiler_is_taken_only_when_it_is_asked_for(device: str, tmp_path: 
 
 
 def test_processors_of_one_name_that_can_do_other_things_are_told_apart() -> None:
-    told = " ".join(choice._processor())
-    assert "flags" in told or "Features" in told or not Path("/proc/cpuinfo").exists()
+    one = (
+        "processor\t: 0\nmodel name\t: EPYC\nmodel\t\t: 1\nflags\t\t: fpu avx2\n\nprocessor\t: 1\nflags\t\t: fpu avx2\n"
+    )
+    other = one.replace("avx2", "avx2 avx512_bf16")
+    assert choice._processor(one) == ["model name : EPYC", "model : 1", "flags : fpu avx2"]
+    assert choice._processor(one) != choice._processor(other)
+    assert choice._processor("hart\t: 0\nisa\t: rv64gc\n") == choice._processor("")  # what the platform says
 
 
 def test_int8_is_taken_only_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -93,7 +98,7 @@ def test_int8_is_taken_only_when_it_is_asked_for(tmp_path: Path) -> None:
 def test_the_fastest_is_chosen_and_remembered(tmp_path: Path) -> None:
     chosen = choose(CPU, "", "", tmp_path, probe, choice.measured)(BANK.generator())
     remembered = json.loads((tmp_path / "choice.json").read_text())["chosen"]
-    assert remembered == ([chosen._runtime.name, "float32"] if isinstance(chosen, GraphNetwork) else list(choice.TRUTH))
+    assert remembered == [chosen.engine, chosen.precision]
     again = choose(CPU, "", "", tmp_path, no_probe)(BANK.generator())
     assert type(again) is type(chosen)
 

@@ -70,11 +70,12 @@ def test_a_sweep_is_the_same_in_a_graph(runtime: Runtime, first: int, last: int,
         index: (picture(step.convolution.out_channels) + 0.5, picture(step.convolution.out_channels) - 0.5)
         for index, step in enumerate(chain)
     }
-    x = picture(1, chain[first].convolution.in_channels, 32, 48)
     graph = GraphNetwork(BANK.generator(), runtime).sweep(first, last, leading=leading)
     module = TorchNetwork(BANK.generator(), CPU).sweep(first, last, leading=leading)
-    truth = module(x, affines)
-    assert (graph(x, affines) - truth).abs().max() < 5e-3 * truth.std()
+    for height, width in ((32, 48), (40, 32), (32, 48)):
+        x = picture(1, height, width, chain[first].convolution.in_channels).permute(0, 3, 1, 2)  # as tiles have it
+        truth = module(x, affines)
+        assert (graph(x, affines) - truth).abs().max() < 5e-3 * truth.std()
 
 
 FLAT = torch.full((1, 3, 32, 48), 0.3)
@@ -146,27 +147,21 @@ def test_half_precision_in_pytorch_is_close() -> None:
 # --- PyTorch's compiler --------------------------------------------------------------------------------------------
 
 
-def compiled_makes_what_pytorch_makes() -> None:
+def _compiled_makes_what_pytorch_makes() -> None:
     network, truth = CompiledNetwork(BANK.generator(), CPU), TorchNetwork(BANK.generator(), CPU)
-    first, kept = None, None
     for batch, height, width in ((1, 64, 64), (1, 37, 53), (2, 48, 40)):
         content, style = picture(batch, 3, height, width), BANK.styles[:batch]
         stylized = network.stylize(content, style)
         assert stylized.shape == content.shape
         assert psnr(stylized, truth.stylize(content, style)) > EXACT
-        if first is None:
-            first, kept = stylized, stylized.clone()
-    assert first is not None
-    assert kept is not None
-    assert torch.equal(first, kept)
 
 
 def test_what_is_to_be_compiled_makes_what_pytorch_makes() -> None:
     with torch.compiler.set_stance("force_eager"):  # everything but the compiler
-        compiled_makes_what_pytorch_makes()
+        _compiled_makes_what_pytorch_makes()
 
 
 @pytest.mark.chaos
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
 def test_what_the_compiler_makes_is_what_pytorch_makes() -> None:
-    compiled_makes_what_pytorch_makes()
+    _compiled_makes_what_pytorch_makes()

@@ -13,7 +13,9 @@ from torch import Tensor
 from generator.network import Generator, GeneratorConfig
 from generator.pixels import Pixels, to_pixels, to_tensor
 from tests.conftest import run_to_end, tiny_bank
-from worker.networks import Affine, TorchNetwork
+from worker.kept import Kept
+from worker.networks import Affine, GraphNetwork, TorchNetwork
+from worker.runtimes import MnnRuntime, OpenVinoRuntime
 from worker.steps import Step, has_steps, steps
 from worker.tiles import Box, FloatOverflowError, ScratchMap, Statistics, halo_of, stylized_in_tiles, tiles
 
@@ -54,6 +56,18 @@ def test_tiles_make_what_the_whole_makes(height: int, width: int, tmp_path: Path
     difference = np.abs(stylized.astype(int) - whole(content))
     assert difference.max() <= 2  # maps are kept in float16
     assert difference.mean() < 0.15
+
+
+@pytest.mark.parametrize("engine", ["mnn", "openvino"])
+def test_engines_make_tiles_of_the_same_picture(engine: str, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "engine")
+    graphs = GraphNetwork(BANK.generator(), MnnRuntime(kept) if engine == "mnn" else OpenVinoRuntime(kept, "float32"))
+    for height, width in ((150, 201), (131, 259)):
+        content = photograph(height, width)
+        stylized, _ = run_to_end(stylized_in_tiles(graphs, content, STYLE, side=64, folder=tmp_path))
+        difference = np.abs(stylized.astype(int) - whole(content))
+        assert difference.max() <= 2
+        assert difference.mean() < 0.15
 
 
 def test_the_difference_across_the_borders_of_tiles_is_no_larger_than_elsewhere(tmp_path: Path) -> None:
@@ -145,7 +159,7 @@ def test_cores_cover_everything_once_and_windows_hold_them_with_their_halo(
 @settings(max_examples=50)
 def test_statistics_of_parts_are_those_of_the_whole(parts: list[tuple[int, int]], seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    pieces = [torch.randn((1, 3, *size), generator=random) * 5 + 100 for size in parts]
+    pieces = [torch.randn((1, 3, *size), generator=random) * 5 + 1000 for size in parts]
     statistics = Statistics(3)
     for piece in pieces:
         statistics.add(piece)
