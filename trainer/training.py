@@ -39,8 +39,8 @@ OUTPUT_RATE = 0.1
 negative, so a step of one size in all of its weights swings the colour of the whole picture."""
 FIRST_CONTRAST = 0.1
 """Of PyTorch's first weights, how much the last convolution of a new network begins with. At their full size it makes
-noise, whose objective is sixty times that of a flat picture (2,500 and 40 on Starry Night): the gradients of those first
-iterations are what Adam remembers for the next thousand, in which it hardly moves (docs/decisions/0007)."""
+noise, whose objective is sixty times that of a flat picture (2,500 and 40 on Starry Night): the gradients of those
+first iterations are what Adam remembers for the next thousand, in which it hardly moves (docs/decisions/0007)."""
 LEAST_STYLES, MOST_STYLES = 3, 7
 """For each turn of the content's row, how many styles have theirs."""
 
