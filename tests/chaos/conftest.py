@@ -178,7 +178,9 @@ class House:
         return int(float(found[1])) if found else 0
 
     def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
+        """What it has written; nothing before it has begun to."""
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
 
 
 Houses = Callable[..., House]
