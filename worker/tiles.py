@@ -10,12 +10,9 @@ computed anew in each sweep that needs them; maps at a quarter of the resolution
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
 from collections.abc import Generator as Steps
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +198,6 @@ class _TiledPass:
         self._side = side
         self._folder = folder
         self._dtype = dtype
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="tiles")
         self._affines: dict[int, Affine] = {len(self._chain) - 1: self._styles[-1]}
         self._height, self._width = (-(-length // QUARTER) for length in content.shape[:2])  # of the maps
         self._down = [index for index, step in enumerate(self._chain) if step.stride > 1][-1]
@@ -227,7 +223,6 @@ class _TiledPass:
             yield from self._pixels(x, stylized)
             return stylized
         finally:
-            self._beside.shutdown(cancel_futures=True)
             for scratch in (x, y, z):
                 scratch.close()
 
@@ -251,69 +246,46 @@ class _TiledPass:
 
     def _from_content(self, last: int, kept: ScratchMap | None) -> Steps[float, None, None]:
         """Steps 0 to ``last`` over the picture: takes the statistics of the last, and keeps its map."""
+        run = self._network.sweep(0, last, leading=False)
         halo = QUARTER * -(-halo_of(self._chain[: last + 1]) // QUARTER)
-        shrunk = int(np.prod([step.stride for step in self._chain[: last + 1]]))
         statistics = Statistics(self._chain[last].convolution.out_channels)
+        shrunk = int(np.prod([step.stride for step in self._chain[: last + 1]]))
         grid = list(tiles(self._height, self._width, self._side // QUARTER, halo // QUARTER))
-
-        def cut(output: Tensor, core: Box, window: Box) -> Tensor:
-            return _cut(output, core.within(window).times(QUARTER).parts(shrunk))
-
-        yield from self._swept((0, last), grid, self._window, cut, partial(_keep, statistics, kept))
+        for core, window in grid:
+            output = run(self._window(window), self._affines)
+            values = _cut(output, core.within(window).times(QUARTER).parts(shrunk))
+            statistics.add(values)
+            if kept is not None:
+                kept.write(core, values)
+            yield self._advanced(0, last, len(grid))
         self._affines[last] = statistics.affine(self._styles[last])
 
     def _from_map(self, source: ScratchMap, first: int, last: int, kept: ScratchMap | None) -> Steps[float, None, None]:
         """Steps ``first`` to ``last`` over a map: takes the statistics of the last, and keeps its map."""
+        run = self._network.sweep(first, last, leading=self._chain[first].closes_block)
         statistics = Statistics(self._chain[last].convolution.out_channels)
         grown = 2 ** sum(step.upsample for step in self._chain[first : last + 1])
-
-        def cut(output: Tensor, core: Box, window: Box) -> Tensor:
-            return _cut(output, core.within(window).times(grown))
-
         grid = list(self._map_tiles(first, last))
-        yield from self._swept((first, last), grid, source.read, cut, partial(_keep, statistics, kept))
+        for core, window in grid:
+            output = run(source.read(window), self._affines)
+            values = _cut(output, core.within(window).times(grown))
+            statistics.add(values)
+            if kept is not None:
+                kept.write(core, values)
+            yield self._advanced(first, last, len(grid))
         self._affines[last] = statistics.affine(self._styles[last])
 
     def _pixels(self, source: ScratchMap, stylized: Pixels) -> Steps[float, None, None]:
         """The last sweep, which makes the picture."""
         first, last = self._up[0], len(self._chain) - 1
-
-        def cut(output: Tensor, core: Box, window: Box) -> Tensor:
-            return _cut(output, core.within(window).times(QUARTER))
-
-        def keep(core: Box, values: Tensor) -> None:
+        run = self._network.sweep(first, last, leading=False)
+        grid = list(self._map_tiles(first, last))
+        for core, window in grid:
+            output = run(source.read(window), self._affines)
+            inside = core.within(window).times(QUARTER).slices
             part = stylized[core.times(QUARTER).slices]  # ends with the picture, where that is no multiple of four
-            part[:] = to_pixels(values[0])[: part.shape[0], : part.shape[1]]
-
-        yield from self._swept((first, last), list(self._map_tiles(first, last)), source.read, cut, keep)
-
-    def _swept(
-        self,
-        sweep: tuple[int, int],
-        grid: list[tuple[Box, Box]],
-        read: Callable[[Box], Tensor],
-        cut: Callable[[Tensor, Box, Box], Tensor],
-        keep: Callable[[Box, Tensor], None],
-    ) -> Steps[float, None, None]:
-        """Runs a sweep: each window of the grid is read, and what ``cut`` leaves of its result is kept for the core.
-
-        While a tile is computed, the one before it is kept and the next one is read, in a thread beside.
-        """
-        first, last = sweep
-        run = self._network.sweep(first, last, leading=self._chain[first].closes_block)
-        keeping: Future[None] | None = None
-        coming = self._beside.submit(read, grid[0][1])
-        for (core, window), following in zip_longest(grid, grid[1:]):
-            x = coming.result()
-            if following:
-                coming = self._beside.submit(read, following[1])
-            values = cut(run(x, self._affines), core, window)
-            if keeping:
-                keeping.result()
-            keeping = self._beside.submit(keep, core, values)
+            part[:] = to_pixels(output[0][:, *inside])[: part.shape[0], : part.shape[1]]
             yield self._advanced(first, last, len(grid))
-        if keeping:
-            keeping.result()
 
     def _map_tiles(self, first: int, last: int) -> Iterator[tuple[Box, Box]]:
         halo = halo_of(self._chain[first : last + 1])
@@ -348,12 +320,6 @@ def _cut(values: Tensor, box: Box) -> Tensor:
     return values[:, :, *box.slices].clone(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
     )
-
-
-def _keep(statistics: Statistics, kept: ScratchMap | None, core: Box, values: Tensor) -> None:
-    statistics.add(values)
-    if kept is not None:
-        kept.write(core, values)
 
 
 def halo_of(chain: list[Step]) -> int:
