@@ -23,8 +23,8 @@ from worker.graph import CONTENT, STYLE, STYLIZED, sweep, sweep_inputs, whole
 from worker.kept import Kept
 
 PREPARED = 300
-"""How many layers OpenVINO keeps prepared for sizes that it has seen: those of a few. By default it is 5,000, with which
-a worker that gets pictures of all sizes grew by 130 MB with each thousand of them."""
+"""How many layers OpenVINO keeps prepared for sizes that it has seen: those of a few. By default it is 5,000, and a
+worker that gets pictures of all sizes grew by 130 MB with each thousand of them."""
 Array = npt.NDArray[np.float32]
 Compiled = Callable[[Mapping[str, Array]], Array]
 """The inputs of a graph by name → its output, which lasts until the next call. For one thread only."""
