@@ -30,6 +30,7 @@ from generator.pixels import to_tensor
 from trainer.content import Photographs, load, longer_side
 from trainer.evaluation import stylized_with
 from trainer.fetch import descriptor_file, photographs_folder
+from trainer.optimizers import OPTIMIZERS, OptimizerName
 from trainer.perceptual import PRESETS, PerceptualLoss
 from trainer.precision import choose_precision
 from trainer.rows import CALIBRATION_SIZE, best_row, calibrated, trial
@@ -75,6 +76,7 @@ def bank(
     style_weight: Annotated[float | None, typer.Option(min=0, help="Instead of the loss's own.")] = None,
     learning_rate: Annotated[float, typer.Option(min=0)] = TrainConfig.learning_rate,
     style_learning_rate: Annotated[float, typer.Option(min=0)] = TrainConfig.style_learning_rate,
+    optimizer: Annotated[str, typer.Option(help=f"That of the trunk: {' or '.join(OPTIMIZERS)}.")] = "muon",
     warm_up: Annotated[int, typer.Option(min=0, help="Iterations in which learning rates rise.")] = TrainConfig.warm_up,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     checkpoint_seconds: Annotated[float, typer.Option(help="How much a crash may lose.")] = 60,
@@ -94,6 +96,7 @@ def bank(
         style_size=style_size,
         learning_rate=learning_rate,
         style_learning_rate=style_learning_rate,
+        optimizer=_one_of(optimizer, OptimizerName),
         warm_up=warm_up,
         seed=seed,
     )

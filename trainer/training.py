@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import structlog
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from contract.errors import SettingsError, TrainingDivergedError
 from generator.checkpoint import CONTENT_ROW, Checkpoint, of_generator
 from generator.network import Generator, GeneratorConfig
+from trainer.optimizers import Group, Muon, OptimizerName
 from trainer.perceptual import LossConfig, Losses, PerceptualLoss
 
 log = structlog.get_logger()
@@ -58,6 +58,8 @@ class TrainConfig:
     learning_rate: float = 1e-3
     style_learning_rate: float = 1e-2
     """That of the style vectors: few numbers, each of which steers a whole channel, can and must move faster."""
+    optimizer: OptimizerName = "adam"
+    """That of the trunk; style vectors are moved by Adam in any case."""
     warm_up: int = 20
     """Iterations in which the learning rates rise, until the optimiser knows how large gradients are."""
     frozen_trunk: bool = False
@@ -101,7 +103,8 @@ class Training:
         # One parameter each: a row that is not in the batch has no gradient, and the optimiser leaves it alone.
         self.rows = [nn.Parameter(row.float().clone().to(device), requires_grad=self._is_trained(i))
                      for i, row in enumerate(rows)]  # fmt: skip
-        self.optimizer = torch.optim.Adam(self._groups())
+        self.optimizer = self._new_optimizer()
+        self._trained = [p for p in (*self.generator.parameters(), *self.rows) if p.requires_grad]
         self.iteration = 0
         self.history: list[tuple[float, ...]] = []
         self.seconds = 0.0
@@ -113,18 +116,21 @@ class Training:
         is_content = self.names[row] == CONTENT_ROW
         return not (is_content and (self.config.frozen_trunk or not self.config.content_row))
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _new_optimizer(self) -> torch.optim.Adam | Muon:
         config = self.config
         rows = {"params": [row for row in self.rows if row.requires_grad], "peak": config.style_learning_rate}
         if config.frozen_trunk:
-            return [rows]
+            return torch.optim.Adam([rows])
         output = list(self.generator.trunk.output.parameters())
         others = [p for p in self.generator.parameters() if all(p is not one for one in output)]
-        return [
-            {"params": others, "peak": config.learning_rate},
-            {"params": output, "peak": OUTPUT_RATE * config.learning_rate},
-            rows,
-        ]
+        groups: list[Group] = [{"params": output, "peak": OUTPUT_RATE * config.learning_rate}, rows]
+        if config.optimizer == "adam":
+            return torch.optim.Adam([{"params": others, "peak": config.learning_rate}, *groups])
+        convolutions, biases = ([p for p in others if (p.ndim == 4) is wanted] for wanted in (True, False))
+        return Muon(
+            {"params": convolutions, "peak": config.learning_rate},
+            [{"params": biases, "peak": config.learning_rate}, *groups],
+        )
 
     @property
     def styles(self) -> Tensor:
@@ -171,7 +177,8 @@ class Training:
         rows = self.batch_rows().to(self.device)
         self._set_learning_rates()
         total, figures = self._losses(content, rows, loss, target)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self._trained:
+            parameter.grad = None
         total.backward()  # type: ignore[no-untyped-call]
         has_numbers = math.isfinite(figures["total"]) and self._gradients_are_finite()
         if has_numbers:
@@ -204,7 +211,7 @@ class Training:
             group["lr"] = group["peak"] * scale
 
     def _gradients_are_finite(self) -> bool:
-        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
         return bool(torch.isfinite(nn.utils.get_total_norm(gradients)))
 
     def _count(self, figures: dict[str, float], seconds: float) -> None:
@@ -280,8 +287,9 @@ class Training:
         """What two states must have in common."""
         about = {"names": self.names, "precision": str(self.precision), "inputs": self._inputs}
         config = {**asdict(self.config), "generator": self.config.generator.described()}
-        if self.config.content_row:  # it came later, and older states go on
-            del config["content_row"]
+        later = {"content_row": True, "optimizer": "adam"}  # they came later, and older states go on
+        for name in [name for name, usual in later.items() if config[name] == usual]:
+            del config[name]
         return json.dumps({**config, **about})
 
     def checkpoint(self) -> Checkpoint:

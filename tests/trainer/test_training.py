@@ -349,6 +349,7 @@ def test_having_gone_back_is_remembered(shallow_loss: PerceptualLoss) -> None:
         {"learning_rate": 1e-2},
         {"seed": 1},
         {"pool": 2},
+        {"optimizer": "muon"},
         {"generator": GeneratorConfig(width=5)},
         {"loss": replace(SHALLOW, style_weight=1.0)},
     ],
