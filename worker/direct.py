@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from generator.network import Generator
-from worker.graph import CONTENT, Graph, array, sweep
-from worker.steps import Step, steps
+from worker.graph import CONTENT, Graph, array, norm_inputs, norm_names
+from worker.steps import Step, normed, steps
 
 BLOCK_SIDE = 4
 """How many pixels of the result the output layer makes at once, in height and in width; sides are multiples of it."""
@@ -43,18 +43,36 @@ def direct(generator: Generator, *, quantised: bool = False) -> bytes:
 def direct_sweep(generator: Generator, first: int, last: int, *, leading: bool) -> bytes:
     """As ``worker.graph.sweep``, of maps whose channels come last: ``content`` [B,H,W,C] → [B,H',W',C'].
 
-    That is the layout in which OpenVINO computes half-precision convolutions, and in which tiles keep their maps, so
-    nothing is laid out anew on the way.
+    That is the layout in which OpenVINO computes half-precision convolutions, and in which tiles keep their maps. It
+    sees so only where nothing stands between a convolution and the change of layout that ONNX makes us write: what
+    comes before the first one is done with channels last.
     """
+    builder = _Builder(Graph(), quantised=False)
+    graph, chain, x = builder.graph, steps(generator), CONTENT
+    if leading:
+        before = (graph.add("Transpose", name, perm=[0, 2, 3, 1]) for name in norm_names(first - 1))
+        x = graph.scaled(x, *before)
+        x = graph.add("Relu", x) if chain[first - 1].activation else x
+    x = graph.padded(x, *_padding(chain[first]), channels_last=True)
+    x = graph.add("Transpose", x, perm=[0, 3, 1, 2])
+    applied = normed(chain, first, last, leading=leading)
+    for index in range(first, last + 1):
+        step = chain[index]
+        x = builder.convolved(x, step, is_padded=index == first)
+        if not step.is_output:  # which has its bias already
+            assert step.convolution.bias is not None
+            x = graph.add("Add", x, graph.constant(array(step.convolution.bias).reshape(1, -1, 1, 1)))
+        if index in applied:
+            x = graph.scaled(x, *(graph.laid_out(name, step.convolution.out_channels) for name in norm_names(index)))
+            x = graph.add("Relu", x) if step.activation else x
+    shape: list[int | str] = ["batch", "height", "width", chain[first].convolution.in_channels]
+    inputs = {CONTENT: shape} | norm_inputs(generator, first, last, leading=leading)
+    return graph.model(inputs, graph.add("Transpose", x, perm=[0, 2, 3, 1]))
 
-    def convolved(graph: Graph, x: str, step: Step) -> str:
-        x = _Builder(graph, quantised=False).convolved(x, step)
-        if step.is_output:  # which has its bias already
-            return x
-        assert step.convolution.bias is not None
-        return graph.add("Add", x, graph.constant(array(step.convolution.bias).reshape(1, -1, 1, 1)))
 
-    return sweep(generator, first, last, leading=leading, convolved=convolved, channels_last=True)
+def _padding(step: Step) -> tuple[int, str]:
+    """What a convolution needs around its input: so many pixels, of that kind."""
+    return (1, "edge") if step.upsample else (step.padding, "reflect")
 
 
 @dataclass
@@ -99,15 +117,15 @@ class _Builder:
         self.reach = self._largest(graph.add("Add", furthest, beta))
         return graph.add("Div", gamma, self.reach), graph.add("Div", beta, self.reach)
 
-    def convolved(self, x: str, step: Step) -> str:
+    def convolved(self, x: str, step: Step, *, is_padded: bool = False) -> str:
         graph, convolution = self.graph, step.convolution
         weight = convolution.weight.detach()
         x = self._bytes(x) if self.quantised else x
+        x = x if is_padded else graph.padded(x, *_padding(step))
         if step.upsample:
             kernels = self._weights(_phases(weight), phases=4)
-            phases = graph.add("Conv", graph.padded(x, 1, mode="edge"), kernels, kernel_shape=[2, 2])
+            phases = graph.add("Conv", x, kernels, kernel_shape=[2, 2])
             return graph.cropped(graph.interleaved(phases, 2), 1)
-        x = graph.padded(x, step.padding)
         stride = step.stride
         if step.is_output:
             weight, stride = _blocks(weight), BLOCK_SIDE

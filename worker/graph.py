@@ -7,7 +7,7 @@ graph serves every style of a trunk, every size and every batch. ``worker.direct
 no algorithm of Winograd's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,6 @@ LAST = 2**31 - 1
 
 CONTENT, STYLE, STYLIZED = "content", "style", "stylized"
 Array = npt.NDArray[np.generic]
-Convolved = Callable[["Graph", str, Step], str]
-"""(graph, input, step) → output: upsampling, padding and convolution of a step."""
 
 
 class Graph:
@@ -56,9 +54,9 @@ class Graph:
         constants = [self.constant(array(weight))] + ([] if bias is None else [self.constant(array(bias))])
         return self.add("Conv", x, *constants, kernel_shape=list(weight.shape[2:]), strides=[stride, stride])
 
-    def padded(self, x: str, pixels: int, mode: str = "reflect") -> str:
+    def padded(self, x: str, pixels: int, mode: str = "reflect", *, channels_last: bool = False) -> str:
         """Padding of height and width: mirrored, or with the last values repeated (``edge``)."""
-        sides = np.array([0, 0, pixels, pixels] * 2, np.int64)
+        sides = np.array(([0, pixels, pixels, 0] if channels_last else [0, 0, pixels, pixels]) * 2, np.int64)
         return self.add("Pad", x, self.constant(sides), mode=mode)
 
     def interleaved(self, x: str, side: int) -> str:
@@ -140,55 +138,38 @@ def whole(generator: Generator) -> bytes:
     return graph.whole_model(generator, x)
 
 
-def sweep(
-    generator: Generator,
-    first: int,
-    last: int,
-    *,
-    leading: bool,
-    convolved: Convolved | None = None,
-    channels_last: bool = False,
-) -> bytes:
+def sweep(generator: Generator, first: int, last: int, *, leading: bool) -> bytes:
     """Convolutions ``first`` to ``last`` of ``steps``, with what is between them; no statistics are taken.
 
     ``content`` is the input of the first one [B,C,H,W] or, with ``leading``, the raw output of the one before it.
     ``scale_i`` and ``shift_i`` [1,C,1,1] are what the norm of step i comes to, for each that is applied
-    (``worker.steps.normed``). The output is that of the last convolution. With ``channels_last`` both are [B,H,W,C].
-    ``convolved`` adds a step's convolution to the graph, where that is not done as in ``whole``.
+    (``worker.steps.normed``). The output is that of the last convolution.
     """
-    graph, convolved = Graph(), convolved or _convolved
+    graph = Graph()
     chain = steps(generator)
     applied = normed(chain, first, last, leading=leading)
-    channels = chain[first].convolution.in_channels
-    inputs: dict[str, list[int | str]] = {
-        CONTENT: ["batch", "height", "width", channels] if channels_last else ["batch", channels, "height", "width"]
-    }
-    x = graph.add("Transpose", CONTENT, perm=[0, 3, 1, 2]) if channels_last else CONTENT
+    x = CONTENT
     for index in range(first - leading, last + 1):
         step = chain[index]
         if index >= first:
-            x = convolved(graph, x, step)
+            x = _convolved(graph, x, step)
         if index in applied:
-            names = scale_name(index), shift_name(index)
-            inputs |= {name: [1, step.convolution.out_channels, 1, 1] for name in names}
-            x = graph.scaled(x, *(graph.laid_out(name, step.convolution.out_channels) for name in names))
+            x = graph.scaled(x, *(graph.laid_out(name, step.convolution.out_channels) for name in norm_names(index)))
             x = graph.add("Relu", x) if step.activation else x
-    return graph.model(inputs, graph.add("Transpose", x, perm=[0, 2, 3, 1]) if channels_last else x)
+    shape: list[int | str] = ["batch", chain[first].convolution.in_channels, "height", "width"]
+    return graph.model({CONTENT: shape} | norm_inputs(generator, first, last, leading=leading), x)
 
 
-def sweep_inputs(generator: Generator, first: int, last: int, *, leading: bool) -> list[str]:
-    """The names of what such a graph takes."""
-    applied = normed(steps(generator), first, last, leading=leading)
-    return [CONTENT, *(name(index) for index in applied for name in (scale_name, shift_name))]
+def norm_inputs(generator: Generator, first: int, last: int, *, leading: bool) -> dict[str, list[int | str]]:
+    """The inputs of a sweep that are not its map, and their shapes."""
+    chain = steps(generator)
+    applied = normed(chain, first, last, leading=leading)
+    return {name: [1, chain[index].convolution.out_channels, 1, 1] for index in applied for name in norm_names(index)}
 
 
-def scale_name(index: int) -> str:
-    """The input of a sweep that holds the scale of step ``index``."""
-    return f"scale_{index}"
-
-
-def shift_name(index: int) -> str:
-    return f"shift_{index}"
+def norm_names(index: int) -> tuple[str, str]:
+    """The inputs of a sweep that hold the scale and the shift of step ``index``."""
+    return f"scale_{index}", f"shift_{index}"
 
 
 def _convolved(graph: Graph, x: str, step: Step) -> str:

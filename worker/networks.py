@@ -8,17 +8,15 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor
 
 from generator.network import Generator, to_multiple
-from worker.graph import CONTENT, STYLE, scale_name, shift_name
+from worker.graph import CONTENT, STYLE, norm_names
 from worker.runtimes import Compiled, Runtime
 from worker.steps import Step, normed, steps
 
 Affine = tuple[Tensor, Tensor]
 """What a norm comes to once its statistics are known: scale and shift of each channel, [C] both, on the CPU."""
 Sweep = Callable[[Tensor, Mapping[int, Affine]], Tensor]
-"""(input [1,C,H,W] whose channels are last in memory, affines by step) → the raw output of its last convolution, in
-float32 on the CPU, in any layout.
-
-It lasts until the network is run again."""
+"""(input [1,C,H,W] whose channels are last in memory, affines by step) → the raw output of its last convolution, of the
+network's ``sweep_dtype``, on the CPU, in any layout."""
 
 COMPILATIONS = 256
 PREPARED_WEIGHTS = 8
@@ -36,6 +34,11 @@ class Network(Protocol):
     def engine(self) -> str: ...
     @property
     def precision(self) -> str: ...
+    @property
+    def sweep_dtype(self) -> torch.dtype:
+        """That of the maps that sweeps give. They take them in that, in float16 or in float32."""
+        ...
+
     def stylize(self, content: Tensor, style: Tensor) -> Tensor:
         """[B,3,H,W] and [B,S], both on the CPU → [B,3,H,W] as ``Generator.forward``."""
         ...
@@ -67,6 +70,10 @@ class TorchNetwork:
     def precision(self) -> str:
         return str(self._dtype).removeprefix("torch.")
 
+    @property
+    def sweep_dtype(self) -> torch.dtype:
+        return torch.float32
+
     def stylize(self, content: Tensor, style: Tensor) -> Tensor:
         with torch.inference_mode(), self._precision():
             stylized: Tensor = self.generator(self._moved(content), style.to(self._device))
@@ -78,7 +85,7 @@ class TorchNetwork:
 
         def run(x: Tensor, affines: Mapping[int, Affine]) -> Tensor:
             with torch.inference_mode(), self._precision():
-                x = self._moved(x)
+                x = self._moved(x).float()
                 for index in range(first - leading, last + 1):
                     x = _convolved(x, chain[index]) if index >= first else x
                     x = _applied(x, chain[index], affines[index]) if index in applied else x
@@ -149,12 +156,16 @@ class GraphNetwork:
     def precision(self) -> str:
         return self._runtime.precision
 
+    @property
+    def sweep_dtype(self) -> torch.dtype:
+        return self._runtime.sweep_dtype
+
     def stylize(self, content: Tensor, style: Tensor) -> Tensor:
         if self._whole is None:
             self._whole = self._runtime.whole(self.generator)
         height, width = content.shape[-2:]
         padded = to_multiple(content, self.generator.trunk.side_multiple)
-        stylized = torch.from_numpy(self._whole({CONTENT: padded.numpy(), STYLE: style.numpy()}))
+        stylized = self._whole({CONTENT: padded, STYLE: style})
         return stylized[:, :, :height, :width].clone()
 
     def sweep(self, first: int, last: int, *, leading: bool) -> Sweep:
@@ -163,11 +174,11 @@ class GraphNetwork:
         compiled = self._runtime.sweep(self.generator, first, last, leading=leading)
 
         def run(x: Tensor, affines: Mapping[int, Affine]) -> Tensor:
-            inputs = {CONTENT: x.permute(0, 2, 3, 1).numpy() if self._runtime.channels_last else _planes(x).numpy()}
+            inputs = {CONTENT: x.permute(0, 2, 3, 1) if self._runtime.channels_last else _planes(x)}
             for index in applied:
-                for name, part in zip((scale_name, shift_name), affines[index], strict=True):
-                    inputs[name(index)] = part.float().reshape(1, -1, 1, 1).numpy()
-            output = torch.from_numpy(compiled(inputs))
+                for name, part in zip(norm_names(index), affines[index], strict=True):
+                    inputs[name] = part.float().reshape(1, -1, 1, 1)
+            output = compiled(inputs)
             return output.permute(0, 3, 1, 2) if self._runtime.channels_last else output
 
         return run

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from generator.network import Generator
 from worker.direct import direct, direct_sweep
-from worker.graph import CONTENT, STYLE, STYLIZED, sweep, sweep_inputs, whole
+from worker.graph import CONTENT, STYLE, STYLIZED, norm_inputs, sweep, whole
 from worker.kept import Kept
 
 PREPARED = 300
 """How many layers OpenVINO keeps prepared for sizes that it has seen: those of a few. By default it is 5,000, and a
 worker that gets pictures of all sizes grew by 130 MB with each thousand of them."""
-Array = npt.NDArray[np.float32]
-Compiled = Callable[[Mapping[str, Array]], Array]
+Compiled = Callable[[Mapping[str, Tensor]], Tensor]
 """The inputs of a graph by name → its output, which lasts until the next call. For one thread only."""
 
 
@@ -35,13 +35,17 @@ class Runtime(Protocol):
     precision: str
     channels_last: bool
     """Whether the maps that a sweep takes and gives are [B,H,W,C]; else they are [B,C,H,W]."""
+    sweep_dtype: torch.dtype
+    """That of the maps that a sweep gives: what it computes in. It takes them in that, in float16 or in float32."""
 
     def whole(self, generator: Generator) -> Compiled:
         """The generator, of ``content`` and ``style``, in the way that suits this engine best."""
         ...
 
     def sweep(self, generator: Generator, first: int, last: int, *, leading: bool) -> Compiled:
-        """A part of it whose norms are given (``worker.graph.sweep``), in the way that suits this engine best."""
+        """A part of it whose norms are given (``worker.graph.sweep``), in the way that suits this engine best. Its
+        outputs are the caller's, and stay as they are.
+        """
         ...
 
 
@@ -56,6 +60,7 @@ class MnnRuntime:
     name = "mnn"
     precision = "float32"
     channels_last = False
+    sweep_dtype = torch.float32
 
     def __init__(self, kept: Kept) -> None:
         with _quiet():
@@ -69,8 +74,9 @@ class MnnRuntime:
         return self._compiled(whole(generator), [CONTENT, STYLE])
 
     def sweep(self, generator: Generator, first: int, last: int, *, leading: bool) -> Compiled:
-        inputs = sweep_inputs(generator, first, last, leading=leading)
-        return self._compiled(sweep(generator, first, last, leading=leading), inputs)
+        inputs = [CONTENT, *norm_inputs(generator, first, last, leading=leading)]
+        compiled = self._compiled(sweep(generator, first, last, leading=leading), inputs)
+        return lambda values: compiled(values).clone()
 
     def _compiled(self, model: bytes, inputs: list[str]) -> Compiled:
         expr = self._mnn.expr
@@ -81,20 +87,19 @@ class MnnRuntime:
             module = self._mnn.nn.load_module_from_file(str(path), inputs, [STYLIZED], runtime_manager=manager)
         kept: list[object] = []  # the variable that owns the memory of the last output
 
-        def run(values: Mapping[str, Array]) -> Array:
+        def run(values: Mapping[str, Tensor]) -> Tensor:
             outputs = module.forward([self._variable(values[name]) for name in inputs])
             if not outputs:
                 raise MemoryError("MNN could not run the network")
             kept[:] = [expr.convert(outputs[0], expr.NCHW)]
-            result: Array = kept[0].read()  # type: ignore[attr-defined]
-            return result
+            return torch.from_numpy(kept[0].read())  # type: ignore[attr-defined]
 
         return run
 
-    def _variable(self, values: Array) -> object:
+    def _variable(self, values: Tensor) -> object:
         expr = self._mnn.expr
         variable = expr.placeholder(list(values.shape), expr.NCHW)
-        variable.write(np.ascontiguousarray(values))
+        variable.write(np.ascontiguousarray(values.float().numpy()))
         return variable
 
     @contextmanager
@@ -133,9 +138,11 @@ class OpenVinoRuntime:
     def __init__(self, kept: Kept, precision: str = "") -> None:
         import openvino
 
+        self._openvino = openvino
         self._core = openvino.Core()
         self.has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bfloat16" if self.has_bfloat16 else "float32")
+        self.sweep_dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self._kept = kept
 
     def whole(self, generator: Generator) -> Compiled:
@@ -143,26 +150,56 @@ class OpenVinoRuntime:
         model = self._core.read_model(direct(generator, quantised=quantised), b"")
         compiled = self._kept_or_not(model, self._configuration(half=quantised and self.has_bfloat16))
         request = compiled.create_infer_request()
-        return lambda values: _inferred(request, values, [CONTENT, STYLE])
 
-    def sweep(self, generator: Generator, first: int, last: int, *, leading: bool) -> Compiled:
-        """Compiled for the size of the first input, and anew for another: the tiles of a picture have one size, and
-        where sizes are known, what goes in and out need not be laid out anew. It is not kept for the next picture.
-        """
-        model = self._core.read_model(direct_sweep(generator, first, last, leading=leading), b"")
-        inputs = sweep_inputs(generator, first, last, leading=leading)
-        prepared: tuple[int, ...] = ()
-        request: Any = None
-
-        def run(values: Mapping[str, Array]) -> Array:
-            nonlocal prepared, request
-            if values[CONTENT].shape != prepared:
-                prepared = values[CONTENT].shape
-                model.reshape({CONTENT: list(prepared)})
-                request = self._core.compile_model(model, "CPU", self._configuration()).create_infer_request()
-            return _inferred(request, values, inputs)
+        def run(values: Mapping[str, Tensor]) -> Tensor:
+            request.infer({name: values[name].numpy() for name in (CONTENT, STYLE)})
+            return torch.from_numpy(request.get_output_tensor(0).data)
 
         return run
+
+    def sweep(self, generator: Generator, first: int, last: int, *, leading: bool) -> Compiled:
+        """Compiled for the size and type of the first input, and anew for another: the tiles of a picture have one
+        size, and where sizes are known, what goes in and out need not be laid out anew. It is not kept for the next
+        picture.
+        """
+        graph = direct_sweep(generator, first, last, leading=leading)
+        inputs = [CONTENT, *norm_inputs(generator, first, last, leading=leading)]
+        prepared: tuple[torch.Size, torch.dtype] | None = None
+        request: Any = None
+
+        def run(values: Mapping[str, Tensor]) -> Tensor:
+            nonlocal prepared, request
+            content = values[CONTENT]
+            if (content.shape, content.dtype) != prepared:
+                prepared = content.shape, content.dtype
+                model = self._of_one_kind(graph, content)
+                request = self._core.compile_model(model, "CPU", self._configuration()).create_infer_request()
+            output = torch.empty(tuple(request.model_outputs[0].shape), dtype=self.sweep_dtype)
+            request.set_output_tensor(self._tensor(output))
+            request.infer({name: self._tensor(values[name]) for name in inputs})
+            return output
+
+        return run
+
+    def _of_one_kind(self, graph: bytes, content: Tensor) -> Any:
+        """A sweep for inputs of this size and type."""
+        model = self._core.read_model(graph, b"")
+        model.reshape({CONTENT: list(content.shape)})
+        types = self._openvino.preprocess.PrePostProcessor(model)
+        types.input(CONTENT).tensor().set_element_type(self._type(content.dtype))
+        types.output().tensor().set_element_type(self._type(self.sweep_dtype))
+        return types.build()
+
+    def _type(self, dtype: torch.dtype) -> Any:
+        kinds = self._openvino.Type
+        return {torch.float32: kinds.f32, torch.float16: kinds.f16, torch.bfloat16: kinds.bf16}[dtype]
+
+    def _tensor(self, values: Tensor) -> Any:
+        """The same memory as OpenVINO has it; the values must have no gaps."""
+        if values.dtype is not torch.bfloat16:
+            return self._openvino.Tensor(values.numpy(), shared_memory=True)
+        shape = self._openvino.Shape(values.shape)
+        return self._openvino.Tensor(values.view(torch.int16).numpy(), shape, self._openvino.Type.bf16)
 
     def _configuration(self, *, half: bool = False) -> dict[str, Any]:
         return {
@@ -182,12 +219,6 @@ class OpenVinoRuntime:
             finally:
                 self._kept.trim()
         return self._core.compile_model(graph, "CPU", configuration)
-
-
-def _inferred(request: Any, values: Mapping[str, Array], inputs: list[str]) -> Array:
-    request.infer({name: values[name] for name in inputs})
-    result: Array = request.get_output_tensor(0).data
-    return result
 
 
 @contextmanager

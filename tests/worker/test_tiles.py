@@ -1,6 +1,7 @@
 """Large pictures in tiles: exactly what the whole would be."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from generator.network import Generator, GeneratorConfig
 from generator.pixels import Pixels, to_pixels, to_tensor
 from tests.conftest import run_to_end, tiny_bank
+from worker.choice import psnr
 from worker.kept import Kept
 from worker.networks import Affine, GraphNetwork, TorchNetwork
 from worker.runtimes import MnnRuntime, OpenVinoRuntime
@@ -70,6 +72,28 @@ def test_engines_make_tiles_of_the_same_picture(engine: str, tmp_path: Path) -> 
         assert difference.mean() < 0.15
 
 
+def test_tiles_are_the_same_in_the_precision_that_the_processor_has(tmp_path: Path) -> None:
+    """Where that is bfloat16, maps are kept in it."""
+    graphs = GraphNetwork(BANK.generator(), OpenVinoRuntime(Kept(tmp_path / "engine")))
+    content = photograph(150, 201)
+    stylized, _ = run_to_end(stylized_in_tiles(graphs, content, STYLE, side=64, folder=tmp_path))
+    untiled = to_pixels(graphs.stylize(to_tensor(content)[None], STYLE[None])[0])
+    truth = to_tensor(whole(content))
+    tiled_error, error = (10 ** (-psnr(to_tensor(picture), truth) / 20) for picture in (stylized, untiled))
+    assert tiled_error < max(1.5 * error, 1 / 255)
+
+
+def test_helpers_leave_the_threads_of_pytorch_as_they_were(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        tiled(photograph(64, 70), tmp_path)
+        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(1)  # as in all tests
+
+
 def test_the_difference_across_the_borders_of_tiles_is_no_larger_than_elsewhere(tmp_path: Path) -> None:
     content = photograph(192, 256)
     stylized, _ = tiled(content, tmp_path)
@@ -102,8 +126,10 @@ def open_files() -> int:
 def test_nothing_is_left_in_the_folder_and_no_file_stays_open(tmp_path: Path) -> None:
     before = open_files()
     work = stylized_in_tiles(network(), photograph(130, 130), STYLE, side=64, folder=tmp_path)
-    next(work)
-    assert open_files() == before + 3
+    most = 0
+    while most < 3:
+        next(work)
+        most = max(most, open_files() - before)
     work.close()
     assert open_files() == before
     assert not list(tmp_path.iterdir())
@@ -196,12 +222,12 @@ def reach(chain: list[Step]) -> int:
     return int(max(own - rows.min(), rows.max() - own))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_a_scratch_map_gives_back_what_was_written(dtype: torch.dtype, tmp_path: Path) -> None:
     scratch = ScratchMap(tmp_path, 5, 40, 30, dtype)
-    values = torch.randn((1, 5, 40, 30)).to(dtype).float()
+    values = torch.randn((1, 5, 40, 30)).to(dtype)
     for core, _ in tiles(40, 30, 16, 0):
-        scratch.write(core, values[:, :, *core.slices])
+        scratch.write(core, values[:, :, *core.slices].float())
     for _, window in tiles(40, 30, 16, 3):
         assert torch.equal(scratch.read(window), values[:, :, *window.slices])
     scratch.close()
