@@ -201,7 +201,9 @@ def test_tiles_make_the_same_picture(tmp_path: Path) -> None:
     content = noise(150, 201)
     (whole,) = engine.stylize("trunk", [content], [bank.styles[0]])
     tiled = in_tiles(engine, content, bank.styles[0])
-    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    difference = np.abs(whole.astype(int) - tiled)
+    assert difference.max() <= 2  # maps are kept in float16
+    assert difference.mean() < 0.1
     assert not list(tmp_path.iterdir())
 
 
