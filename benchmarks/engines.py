@@ -36,7 +36,7 @@ from worker.choice import Probe, choose, psnr
 from worker.networks import Network, TorchNetwork
 from worker.runtimes import threads
 from worker.steps import steps
-from worker.tiles import TILE_SIDE, stylized_in_tiles
+from worker.tiles import TILE_SIDE, stylized_in_tiles, tile_helpers
 
 STYLES = Path(__file__).resolve().parent.parent / "styles"
 EAGER = "torch float32"
@@ -111,8 +111,10 @@ def ways(found: Probe, device: torch.device, asked: list[str], cache: Path) -> l
 
 
 def in_tiles(network: Network, style: Tensor, folder: Path) -> Callable[[Pixels], Tensor]:
+    helpers = tile_helpers()
+
     def run(content: Pixels) -> Tensor:
-        work = stylized_in_tiles(network, content, style, side=TILE_SIDE, folder=folder)
+        work = stylized_in_tiles(network, content, style, side=TILE_SIDE, folder=folder, helpers=helpers)
         while True:
             try:
                 next(work)

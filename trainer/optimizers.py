@@ -1,4 +1,4 @@
-"""How weights move: Adam as in the papers that we come from, or Muon, which gets further with as many iterations."""
+"""How weights move: by Adam, as in the papers that we come from, or by Muon (docs/decisions/0008)."""
 
 from typing import Any, Literal, get_args
 

@@ -43,6 +43,7 @@ from trainer.widening import widened
 
 PREVIEW_PHOTOGRAPHS = 3
 PREVIEW = "preview.jpg"
+MUON_LEARNING_RATE = 2.5e-3
 THREADS = 8
 """How many batches are made ahead for a GPU."""
 
@@ -74,9 +75,12 @@ def bank(
     style_size: Annotated[int, typer.Option(min=32, help="Long side of the style pictures: the stroke size.")] = 512,
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "atelier",
     style_weight: Annotated[float | None, typer.Option(min=0, help="Instead of the loss's own.")] = None,
-    learning_rate: Annotated[float, typer.Option(min=0)] = TrainConfig.learning_rate,
+    learning_rate: Annotated[float, typer.Option(min=0)] = MUON_LEARNING_RATE,
     style_learning_rate: Annotated[float, typer.Option(min=0)] = TrainConfig.style_learning_rate,
-    optimizer: Annotated[str, typer.Option(help=f"That of the trunk: {' or '.join(OPTIMIZERS)}.")] = "muon",
+    optimizer: Annotated[
+        str,
+        typer.Option(help=f"That of the trunk: {' or '.join(OPTIMIZERS)}; adam for runs begun before there was muon."),
+    ] = "muon",
     warm_up: Annotated[int, typer.Option(min=0, help="Iterations in which learning rates rise.")] = TrainConfig.warm_up,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     checkpoint_seconds: Annotated[float, typer.Option(help="How much a crash may lose.")] = 60,

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ from worker.engine import Engine, NetworkCache
 from worker.heartbeat import Heartbeat, Keeping
 from worker.isolation import Isolation
 from worker.metrics import WorkerMetrics
+from worker.pools import start_threads
 from worker.settings import WorkerSettings
 from worker.stylizer import Stopwatch, Stylizer
 from worker.tiles import TILE_SIDE
@@ -237,7 +238,7 @@ def main() -> None:
     warm_up = threading.Thread(target=_warm_up, args=(worker, failed), name="warm-up")
 
     def ready(sender: Any, **_: object) -> None:
-        _start_threads(sender.pool.executor, settings.concurrency)
+        start_threads(sender.pool.executor, settings.concurrency)
         warm_up.start()
 
     worker_ready.connect(ready, weak=False)
@@ -245,17 +246,6 @@ def main() -> None:
     worker_shutdown.connect(lambda **_: worker.close(), weak=False)
     create_app(settings, worker).worker_main(["--quiet", "worker", f"--queues={STYLIZE_QUEUE}", *LONE_WORKER])
     sys.exit(1 if failed.is_set() else 0)
-
-
-def _start_threads(executor: Executor, count: int) -> None:
-    """All threads of the pool, before there is work.
-
-    To start one while memory is short hangs for ever in CPython, and with it the loop that takes tickets.
-    """
-    together = threading.Barrier(count + 1)
-    for _ in range(count):
-        executor.submit(together.wait)
-    together.wait()
 
 
 def _warm_up(worker: Worker, failed: threading.Event) -> None:

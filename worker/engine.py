@@ -17,7 +17,7 @@ from generator.pixels import Pixels, to_pixels, to_tensor
 from worker.metrics import WorkerMetrics
 from worker.networks import Network
 from worker.steps import has_steps
-from worker.tiles import stylized_in_tiles
+from worker.tiles import stylized_in_tiles, tile_helpers
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -71,6 +71,7 @@ class Engine:
         self._tile_above_pixels = tile_above_pixels
         self._tile_side = tile_side
         self._scratch = scratch
+        self._helpers = tile_helpers()
 
     def stylize(self, trunk: str, contents: Sequence[Pixels], styles: Sequence[Tensor]) -> list[Pixels]:
         """One pass over pictures of one size, each with its own style vector [S].
@@ -101,7 +102,11 @@ class Engine:
         if not has_steps(network.generator.config):
             return self.stylize(trunk, [content], [style])[0]
         try:
-            return (yield from stylized_in_tiles(network, content, style, side=self._tile_side, folder=self._scratch))
+            return (
+                yield from stylized_in_tiles(
+                    network, content, style, side=self._tile_side, folder=self._scratch, helpers=self._helpers
+                )
+            )
         except (MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise _out_of_memory(content) from error

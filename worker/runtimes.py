@@ -152,7 +152,7 @@ class OpenVinoRuntime:
         request = compiled.create_infer_request()
 
         def run(values: Mapping[str, Tensor]) -> Tensor:
-            request.infer({name: values[name].numpy() for name in (CONTENT, STYLE)})
+            request.infer({name: values[name].numpy() for name in (CONTENT, STYLE)}, share_outputs=True)
             return torch.from_numpy(request.get_output_tensor(0).data)
 
         return run
@@ -176,7 +176,7 @@ class OpenVinoRuntime:
                 request = self._core.compile_model(model, "CPU", self._configuration()).create_infer_request()
             output = torch.empty(tuple(request.model_outputs[0].shape), dtype=self.sweep_dtype)
             request.set_output_tensor(self._tensor(output))
-            request.infer({name: self._tensor(values[name]) for name in inputs})
+            request.infer({name: self._tensor(values[name]) for name in inputs}, share_outputs=True)
             return output
 
         return run

@@ -5,17 +5,18 @@ make another picture, with seams. Here each layer's statistics are taken over al
 sweep over the picture for each norm. Within a sweep, a tile is computed with as much of its surroundings as its
 convolutions see, so what is kept of it is what the whole would have been. Layers at full resolution are computed anew
 in each sweep that needs them; maps at a half and at a quarter of it are kept, in half precision in scratch files: 32
-and 16 bytes for each pixel of the picture, 48 at most at a time.
+and 16 bytes for each pixel of the picture, 48 at most at a time. Where that cannot hold them, twice as many.
 """
 
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from collections.abc import Generator as Steps
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +25,11 @@ from torch import Tensor
 from generator.instance_norm import NORM_EPSILON
 from generator.pixels import Pixels, to_pixels, to_tensor
 from worker.networks import Affine, Network
+from worker.pools import start_threads
 from worker.runtimes import threads
 from worker.steps import Step, steps
+
+T = TypeVar("T")
 
 TILE_SIDE = 640
 """Of a tile, in pixels: larger ones take more memory, and gain little."""
@@ -174,25 +178,51 @@ def _write(descriptor: int, line: memoryview, offset: int) -> None:
         line, offset = line[count:], offset + count
 
 
+def tile_helpers() -> Executor:
+    """The threads that read, write and take statistics while the next tile is computed. Each of their operations takes
+    one core: PyTorch's own threads would take turns with those of the inference engine.
+    """
+    own = torch.get_num_threads()
+    helpers = ThreadPoolExecutor(threads(), "tiles", _use_one_core)
+    start_threads(helpers, threads())
+    torch.set_num_threads(own)  # which threads that begin later have as well
+    return helpers
+
+
+def _use_one_core() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # PyTorch asks once in each thread how many there are, and stays with the answer
+
+
 def stylized_in_tiles(
-    network: Network, content: Pixels, style: Tensor, *, side: int, folder: Path
+    network: Network, content: Pixels, style: Tensor, *, side: int, folder: Path, helpers: Executor
 ) -> Steps[float, None, Pixels]:
     """Stylizes content [H,W,3] with a style vector [S]; yields after each tile how much is done, returns the picture.
 
-    ``side`` is that of a tile in pixels, a multiple of 4. It can be closed between two tiles. Raises OSError when
-    ``folder`` has no room for the maps.
+    ``side`` is that of a tile in pixels, a multiple of 4; ``helpers`` are ``tile_helpers()``. It can be closed between
+    two tiles. Raises OSError when ``folder`` has no room for the maps.
     """
-    try:
-        return (yield from _TiledPass(network, content, style, side, folder, torch.float16).run())
-    except FloatOverflowError:
-        return (yield from _TiledPass(network, content, style, side, folder, torch.float32).run())
+    for dtype in (torch.float16, torch.float32):
+        try:
+            return (yield from _TiledPass(network, content, style, side, folder, helpers, dtype).run())
+        except FloatOverflowError:
+            if dtype is torch.float32:
+                raise
+    raise AssertionError
 
 
 class _TiledPass:
     """One picture on its way through the network."""
 
     def __init__(
-        self, network: Network, content: Pixels, style: Tensor, side: int, folder: Path, dtype: torch.dtype
+        self,
+        network: Network,
+        content: Pixels,
+        style: Tensor,
+        side: int,
+        folder: Path,
+        helpers: Executor,
+        dtype: torch.dtype,
     ) -> None:
         self._network = network
         self._content = content
@@ -201,6 +231,7 @@ class _TiledPass:
         self._styles: list[Affine] = [(part[: len(part) // 2], part[len(part) // 2 :]) for part in parts]
         self._side = side
         self._folder = folder
+        self._helpers = helpers
         self._dtype = dtype
         is_half = dtype is torch.float16 and network.sweep_dtype is torch.bfloat16
         self._raw_dtype = torch.bfloat16 if is_half else dtype
@@ -211,16 +242,20 @@ class _TiledPass:
         self._up = [index for index, step in enumerate(self._chain) if step.upsample]
         self._work = sum(self._cost(*sweep) for sweep in self._sweeps())
         self._done = 0.0
-        # What is not the network's work goes on beside it: PyTorch's threads would take turns with the engine's.
-        self._helpers = ThreadPoolExecutor(threads(), "tiles", torch.set_num_threads, (1,))
+        self._beside: list[Future[Any]] = []
 
     def run(self) -> Steps[float, None, Pixels]:
-        own = torch.get_num_threads()
-        try:
-            with ExitStack() as scratch, self._helpers:
+        with ExitStack() as scratch:
+            try:
                 return (yield from self._run(scratch))
-        finally:
-            torch.set_num_threads(own)  # which threads that begin later have as well
+            finally:
+                wait(self._beside)  # they may read and write maps, which are closed next
+
+    def _help(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Has a helper do it."""
+        future = self._helpers.submit(work, *arguments)
+        self._beside = [other for other in self._beside if not other.done()] + [future]
+        return future
 
     def _run(self, scratch: ExitStack) -> Steps[float, None, Pixels]:
         x = yield from self._to_cells(scratch)
@@ -316,15 +351,15 @@ class _TiledPass:
                 kept.write(core.times(after), values)
 
         finished: Future[None] | None = None
-        following = self._helpers.submit(read, grid[0][1])
+        following = self._help(read, grid[0][1])
         for number, (core, window) in enumerate(grid, start=1):
             x = following.result()
             if number < len(grid):
-                following = self._helpers.submit(read, grid[number][1])
+                following = self._help(read, grid[number][1])
             output = run(x, self._affines)
             if finished:
                 finished.result()  # one after the other: statistics are added up
-            finished = self._helpers.submit(finish, core, output[:, :, *core.within(window).times(after).slices])
+            finished = self._help(finish, core, output[:, :, *core.within(window).times(after).slices])
             self._done += self._cost(first, last) / len(grid)
             if number < len(grid):
                 yield min(1.0, self._done / self._work)
@@ -354,7 +389,12 @@ class _TiledPass:
             values = torch.addcmul(shift, update.read(box).float(), scale)
             x.write(box, values.add_(x.read(box)) if step.closes_block else values.relu_())
 
-        list(self._helpers.map(settle, range(0, self._height, rows)))
+        def settle_every(start: int) -> None:
+            for top in range(start * rows, self._height, rows * threads()):
+                settle(top)
+
+        for done in [self._help(settle_every, start) for start in range(threads())]:
+            done.result()
 
 
 def halo_of(chain: list[Step]) -> int:

@@ -208,7 +208,15 @@ def test_a_command_that_is_killed_at_any_moment_ends_where_one_that_was_not_ends
 
     generator = GeneratorConfig(width=2)
     config = TrainConfig(
-        generator, LossConfig(), iterations=40, batch=1, size=32, style_size=32, optimizer="muon", seed=trial
+        generator,
+        LossConfig(),
+        iterations=40,
+        batch=1,
+        size=32,
+        style_size=32,
+        learning_rate=2.5e-3,
+        optimizer="muon",
+        seed=trial,
     )
     resumed, uninterrupted = (prepared(folder, config, styles=sorted(paintings)) for folder in (killed, whole))
     assert 1 <= resumed.training.iteration < 40

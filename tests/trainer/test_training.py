@@ -16,6 +16,7 @@ from generator.checkpoint import CONTENT_ROW, Checkpoint, of_generator
 from generator.network import Architecture, Generator, GeneratorConfig, Norm
 from tests.conftest import tiny_bank
 from tests.trainer.conftest import SHALLOW, pictures
+from trainer.optimizers import OPTIMIZERS, OptimizerName
 from trainer.perceptual import PerceptualLoss
 from trainer.training import SNAPSHOT_ITERATIONS, WATCH_WINDOW, TrainConfig, Training
 
@@ -115,9 +116,11 @@ def test_a_state_from_before_there_were_such_generators_is_gone_on_from() -> Non
     """What came later is not in the identity of the runs that do without it."""
     identity = json.loads(Training(CONFIG, NAMES, CPU).identity())
     assert "content_row" not in identity
+    assert "optimizer" not in identity
     assert identity["generator"] == {"architecture": "residual", "norm": "instance", "width": 4}
     alone = json.loads(Training(replace(CONFIG, content_row=False), NAMES, CPU).identity())
     assert alone["content_row"] is False
+    assert json.loads(Training(replace(CONFIG, optimizer="muon"), NAMES, CPU).identity())["optimizer"] == "muon"
 
 
 def test_rows_come_in_another_order_each_round() -> None:
@@ -164,6 +167,7 @@ def test_rows_that_are_not_in_the_batch_stay_where_they_are(shallow_loss: Percep
     """An optimiser with momentum moves whatever has a gradient, even one of zeros."""
     training = Training(replace(CONFIG, batch=1), NAMES, CPU)
     train(training, shallow_loss, 6)
+    assert isinstance(training.optimizer, torch.optim.Adam)
     assert len(training.optimizer.state) == len(list(training.generator.parameters())) + len(NAMES), "all have momentum"
     for number in range(5):
         (row,), before = training.batch_rows().tolist(), training.styles
@@ -271,8 +275,11 @@ def test_the_history_has_no_number_where_no_picture_of_the_batch_has_such_a_loss
 BROKEN = torch.full((2, 3, SIZE, SIZE), math.nan)
 
 
-def test_a_loss_that_is_no_number_takes_the_run_back_with_half_the_learning_rate(shallow_loss: PerceptualLoss) -> None:
-    training = Training(CONFIG, NAMES, CPU)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_loss_that_is_no_number_takes_the_run_back_with_half_the_learning_rate(
+    shallow_loss: PerceptualLoss, optimizer: OptimizerName
+) -> None:
+    training = Training(replace(CONFIG, optimizer=optimizer), NAMES, CPU)
     begun = state_of(training)
     train(training, shallow_loss, 3)
     figures = training.step(BROKEN, shallow_loss)
@@ -284,8 +291,9 @@ def test_a_loss_that_is_no_number_takes_the_run_back_with_half_the_learning_rate
     assert training.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-3)
 
 
-def test_a_run_goes_back_to_its_last_snapshot_and_no_further(shallow_loss: PerceptualLoss) -> None:
-    training = Training(replace(QUICK, batch=1), (CONTENT_ROW, "a"), CPU, bank())
+@pytest.mark.parametrize("config", [QUICK, *(replace(CONFIG, optimizer=name) for name in OPTIMIZERS)], ids=str)
+def test_a_run_goes_back_to_its_last_snapshot_and_no_further(shallow_loss: PerceptualLoss, config: TrainConfig) -> None:
+    training = Training(replace(config, batch=1), (CONTENT_ROW, "a"), CPU, bank())
     train(training, shallow_loss, SNAPSHOT_ITERATIONS)
     snapshot = state_of(training)
     train(training, shallow_loss, 3)

@@ -60,22 +60,65 @@ def test_an_answer_is_not_overwritten_by_the_next(runtime: Runtime) -> None:
     assert torch.equal(first, kept)
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "leading"),
-    [(0, 0, False), (0, 2, False), (3, 3, False), (4, 4, True), (13, 14, False), (13, 15, False)],
-)
-def test_a_sweep_is_the_same_in_a_graph(runtime: Runtime, first: int, last: int, leading: bool) -> None:
-    chain = steps(BANK.generator())
-    affines = {
-        index: (picture(step.convolution.out_channels) + 0.5, picture(step.convolution.out_channels) - 0.5)
-        for index, step in enumerate(chain)
-    }
+SWEEPS = [
+    (0, 0, False),
+    (0, 1, False),
+    (2, 2, True),
+    (3, 3, False),
+    (4, 4, True),
+    (13, 13, False),
+    (14, 14, True),
+    (14, 15, True),
+]
+"""First and last step, and whether what comes in is raw: the kinds that tiles are made with."""
+
+
+def sweep_input(first: int, height: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """As tiles have it: channels last in memory."""
+    channels = steps(BANK.generator())[first].convolution.in_channels
+    return picture(1, height, width, channels).to(dtype).permute(0, 3, 1, 2)
+
+
+AFFINES = {
+    index: (picture(step.convolution.out_channels) + 0.5, picture(step.convolution.out_channels) - 0.5)
+    for index, step in enumerate(steps(BANK.generator()))
+}
+
+
+@pytest.mark.parametrize(("first", "last", "leading"), SWEEPS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_sweep_is_the_same_in_a_graph(
+    runtime: Runtime, first: int, last: int, leading: bool, dtype: torch.dtype
+) -> None:
     graph = GraphNetwork(BANK.generator(), runtime).sweep(first, last, leading=leading)
     module = TorchNetwork(BANK.generator(), CPU).sweep(first, last, leading=leading)
     for height, width in ((32, 48), (40, 32), (32, 48)):
-        x = picture(1, height, width, chain[first].convolution.in_channels).permute(0, 3, 1, 2)  # as tiles have it
-        truth = module(x, affines)
-        assert (graph(x, affines) - truth).abs().max() < 5e-3 * truth.std()
+        x = sweep_input(first, height, width, torch.float32 if first == 0 else dtype)
+        truth = module(x, AFFINES)
+        assert (graph(x, AFFINES) - truth).abs().max() < 5e-3 * truth.std()
+
+
+@pytest.mark.parametrize(("first", "last", "leading"), SWEEPS)
+def test_a_sweep_takes_and_gives_what_the_processor_computes_in(
+    kept: Kept, first: int, last: int, leading: bool
+) -> None:
+    """bfloat16 where it has that."""
+    network = GraphNetwork(BANK.generator(), OpenVinoRuntime(kept))
+    x = sweep_input(first, 32, 48, torch.float32 if first == 0 else network.sweep_dtype)
+    output = network.sweep(first, last, leading=leading)(x, AFFINES)
+    truth = TorchNetwork(BANK.generator(), CPU).sweep(first, last, leading=leading)(x, AFFINES)
+    assert output.dtype is network.sweep_dtype
+    assert (output.float() - truth).square().mean().sqrt() < 0.05 * truth.std()
+
+
+def test_what_a_sweep_gave_is_not_overwritten_by_the_next(runtime: Runtime) -> None:
+    """Statistics of one tile are taken while the next one is computed."""
+    run = GraphNetwork(BANK.generator(), runtime).sweep(3, 3, leading=False)
+    x = sweep_input(3, 32, 32)
+    first = run(x, AFFINES)
+    kept = first.clone()
+    run(1 - x, AFFINES)
+    assert torch.equal(first, kept)
 
 
 FLAT = torch.full((1, 3, 32, 48), 0.3)

@@ -1,7 +1,11 @@
 """Large pictures in tiles: exactly what the whole would be."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +23,21 @@ from worker.kept import Kept
 from worker.networks import Affine, GraphNetwork, TorchNetwork
 from worker.runtimes import MnnRuntime, OpenVinoRuntime
 from worker.steps import Step, has_steps, steps
-from worker.tiles import Box, FloatOverflowError, ScratchMap, Statistics, halo_of, stylized_in_tiles, tiles
+from worker.tiles import (
+    Box,
+    FloatOverflowError,
+    ScratchMap,
+    Statistics,
+    halo_of,
+    stylized_in_tiles,
+    tile_helpers,
+    tiles,
+)
 
 CPU = torch.device("cpu")
 BANK = tiny_bank("one", width=4)
 STYLE = BANK.styles[0]
+HELPERS = tile_helpers()
 
 
 def network() -> TorchNetwork:
@@ -44,7 +58,7 @@ def whole(content: Pixels) -> Pixels:
 
 def tiled(content: Pixels, folder: Path, side: int = 64) -> tuple[Pixels, list[float]]:
     """The picture and what was said of its progress."""
-    return run_to_end(stylized_in_tiles(network(), content, STYLE, side=side, folder=folder))
+    return run_to_end(stylized_in_tiles(network(), content, STYLE, side=side, folder=folder, helpers=HELPERS))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +80,7 @@ def test_engines_make_tiles_of_the_same_picture(engine: str, tmp_path: Path) -> 
     graphs = GraphNetwork(BANK.generator(), MnnRuntime(kept) if engine == "mnn" else OpenVinoRuntime(kept, "float32"))
     for height, width in ((150, 201), (131, 259)):
         content = photograph(height, width)
-        stylized, _ = run_to_end(stylized_in_tiles(graphs, content, STYLE, side=64, folder=tmp_path))
+        stylized, _ = run_to_end(stylized_in_tiles(graphs, content, STYLE, side=64, folder=tmp_path, helpers=HELPERS))
         difference = np.abs(stylized.astype(int) - whole(content))
         assert difference.max() <= 2
         assert difference.mean() < 0.15
@@ -76,22 +90,31 @@ def test_tiles_are_the_same_in_the_precision_that_the_processor_has(tmp_path: Pa
     """Where that is bfloat16, maps are kept in it."""
     graphs = GraphNetwork(BANK.generator(), OpenVinoRuntime(Kept(tmp_path / "engine")))
     content = photograph(150, 201)
-    stylized, _ = run_to_end(stylized_in_tiles(graphs, content, STYLE, side=64, folder=tmp_path))
+    stylized, _ = run_to_end(stylized_in_tiles(graphs, content, STYLE, side=64, folder=tmp_path, helpers=HELPERS))
     untiled = to_pixels(graphs.stylize(to_tensor(content)[None], STYLE[None])[0])
     truth = to_tensor(whole(content))
     tiled_error, error = (10 ** (-psnr(to_tensor(picture), truth) / 20) for picture in (stylized, untiled))
     assert tiled_error < max(1.5 * error, 1 / 255)
 
 
-def test_helpers_leave_the_threads_of_pytorch_as_they_were(tmp_path: Path) -> None:
+def test_helpers_take_one_core_each_and_leave_other_threads_as_they_were() -> None:
     torch.set_num_threads(2)
     try:
-        tiled(photograph(64, 70), tmp_path)
+        helpers = tile_helpers()
+        assert helpers.submit(torch.get_num_threads).result() == 1
         assert torch.get_num_threads() == 2
         with ThreadPoolExecutor(1) as later:
             assert later.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(1)  # as in all tests
+
+
+def test_threads_that_wait_are_asleep() -> None:
+    """It is read when PyTorch is loaded, so nothing may load it before the worker has said so."""
+    code = "import os, sys, worker; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "PASSIVE"]
 
 
 def test_the_difference_across_the_borders_of_tiles_is_no_larger_than_elsewhere(tmp_path: Path) -> None:
@@ -125,14 +148,32 @@ def open_files() -> int:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
 def test_nothing_is_left_in_the_folder_and_no_file_stays_open(tmp_path: Path) -> None:
     before = open_files()
-    work = stylized_in_tiles(network(), photograph(130, 130), STYLE, side=64, folder=tmp_path)
-    most = 0
-    while most < 3:
+    work = stylized_in_tiles(network(), photograph(130, 130), STYLE, side=64, folder=tmp_path, helpers=HELPERS)
+    while open_files() < before + 3:
         next(work)
-        most = max(most, open_files() - before)
     work.close()
     assert open_files() == before
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at open files in /proc")
+def test_maps_take_48_bytes_for_each_pixel_of_the_picture(tmp_path: Path) -> None:
+    """With a network of full width; they are as long as what has been written."""
+    content = photograph(64, 96)
+    work = stylized_in_tiles(network(), content, STYLE, side=64, folder=tmp_path, helpers=HELPERS)
+    sizes = [sum(scratch_files(tmp_path)) for _ in work]
+    width = BANK.config.width / GeneratorConfig.width
+    assert max(sizes) == 48 * width * 64 * 96
+
+
+def scratch_files(folder: Path) -> list[int]:
+    """The sizes of the open files without a name in the folder."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if descriptor.readlink().is_relative_to(folder):
+                found.append(descriptor.stat().st_size)
+    return found
 
 
 class Loud(TorchNetwork):
@@ -152,8 +193,31 @@ class Loud(TorchNetwork):
 def test_activations_too_large_for_half_precision_are_kept_in_single_precision(tmp_path: Path) -> None:
     content = photograph(100, 130)
     loud = Loud(BANK.generator(), CPU)
-    stylized, _ = run_to_end(stylized_in_tiles(loud, content, STYLE, side=64, folder=tmp_path))
+    stylized, _ = run_to_end(stylized_in_tiles(loud, content, STYLE, side=64, folder=tmp_path, helpers=HELPERS))
     assert np.abs(stylized.astype(int) - whole(content)).max() <= 1
+
+
+class Rounding(TorchNetwork):
+    """A network that computes in bfloat16, as far as tiles can see."""
+
+    sweep_dtype = torch.bfloat16
+
+    def sweep(self, first: int, last: int, *, leading: bool) -> Callable[[Tensor, Mapping[int, Affine]], Tensor]:
+        run = super().sweep(first, last, leading=leading)
+        return lambda x, affines: run(x, affines).bfloat16()
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e6])
+def test_maps_in_bfloat16_make_the_same_picture_up_to_rounding(tmp_path: Path, strength: float) -> None:
+    """bfloat16 holds any value, and the sums of the residual blocks are in float16, which does not."""
+    rounding, content = Rounding(BANK.generator(), CPU), photograph(100, 130)
+    sizes = rounding.generator.style_sizes
+    start = sum(sizes[:-4])  # of the last step that closes a block; two upsampling ones and the output layer follow
+    style = STYLE.clone()
+    style[start : start + sizes[-4]] *= strength
+    truth = rounding.stylize(to_tensor(content)[None], style[None])[0]
+    stylized, _ = run_to_end(stylized_in_tiles(rounding, content, style, side=64, folder=tmp_path, helpers=HELPERS))
+    assert psnr(to_tensor(stylized), truth.clamp(0, 1)) > 30
 
 
 # --- The parts ---
