@@ -43,7 +43,8 @@ from trainer.widening import widened
 
 PREVIEW_PHOTOGRAPHS = 3
 PREVIEW = "preview.jpg"
-MUON_LEARNING_RATE = 2.5e-3
+LEARNING_RATES: dict[OptimizerName, float] = {"adam": TrainConfig.learning_rate, "muon": 2.5e-3}
+"""Those that are taken for a bank when none is given: those with which banks were trained (docs/decisions/0008)."""
 THREADS = 8
 """How many batches are made ahead for a GPU."""
 
@@ -75,7 +76,9 @@ def bank(
     style_size: Annotated[int, typer.Option(min=32, help="Long side of the style pictures: the stroke size.")] = 512,
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "atelier",
     style_weight: Annotated[float | None, typer.Option(min=0, help="Instead of the loss's own.")] = None,
-    learning_rate: Annotated[float, typer.Option(min=0)] = MUON_LEARNING_RATE,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Default: 0.0025 with muon, 0.001 with adam.")
+    ] = None,
     style_learning_rate: Annotated[float, typer.Option(min=0)] = TrainConfig.style_learning_rate,
     optimizer: Annotated[
         str,
@@ -91,6 +94,7 @@ def bank(
     if loss not in PRESETS:
         raise typer.BadParameter(f"{loss!r} is not one of {', '.join(PRESETS)}", param_hint="--loss")
     preset = PRESETS[loss]
+    moved_by = _one_of(optimizer, OptimizerName)
     config = TrainConfig(
         GeneratorConfig(_one_of(architecture, Architecture), _one_of(norm, Norm), width),
         replace(preset, style_weight=preset.style_weight if style_weight is None else style_weight),
@@ -98,9 +102,9 @@ def bank(
         batch=batch,
         size=size,
         style_size=style_size,
-        learning_rate=learning_rate,
+        learning_rate=LEARNING_RATES[moved_by] if learning_rate is None else learning_rate,
         style_learning_rate=style_learning_rate,
-        optimizer=_one_of(optimizer, OptimizerName),
+        optimizer=moved_by,
         warm_up=warm_up,
         seed=seed,
     )

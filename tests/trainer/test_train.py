@@ -1,5 +1,6 @@
 """The command that trains banks: what it takes, what it leaves, and that it survives being killed."""
 
+import json
 import os
 import random
 import runpy
@@ -231,6 +232,22 @@ def test_a_command_that_is_killed_at_any_moment_ends_where_one_that_was_not_ends
 
 
 @pytest.mark.parametrize(
+    ("options", "optimizer", "rate"),
+    [
+        ([], "muon", 2.5e-3),
+        (["--optimizer", "adam"], None, 1e-3),  # as in states from before there was a choice
+        (["--learning-rate", "0.004"], "muon", 4e-3),
+    ],
+)
+def test_each_optimiser_has_a_learning_rate_of_its_own(
+    arguments: list[str], tmp_path: Path, options: list[str], optimizer: str | None, rate: float
+) -> None:
+    assert CliRunner().invoke(app, [*arguments, "--iterations", "1", *options]).exit_code == 0
+    identity = json.loads(torch.load(tmp_path / "run" / STATE)["identity"])
+    assert (identity.get("optimizer"), identity["learning_rate"]) == (optimizer, rate)
+
+
+@pytest.mark.parametrize(
     ("option", "what"),
     [("--content", "Where are the photographs"), ("--vgg", "Where are the descriptor weights")],
 )
@@ -274,6 +291,7 @@ def test_what_cannot_be_used_is_refused_by_name(
         ["--architecture", "transformer"],
         ["--norm", "layer"],
         ["--loss", "mine"],
+        ["--optimizer", "sgd"],
         ["--width", "0"],
         ["--seed", "-1"],
         ["--size", "8"],
