@@ -110,7 +110,7 @@ class Training:
         self.seconds = 0.0
         self._learning_rate_scale = 1.0
         self._back_offs = 0
-        self._healthy: bytes = self.state()
+        self._healthy: bytes = self._snapshot()
 
     def _is_trained(self, row: int) -> bool:
         is_content = self.names[row] == CONTENT_ROW
@@ -187,7 +187,7 @@ class Training:
         if not has_numbers or self._is_diverging():
             self._go_back(figures["total"])
         elif self.iteration % SNAPSHOT_ITERATIONS == 0:
-            self._healthy = self.state()
+            self._healthy = self._snapshot()
         return figures
 
     def _losses(
@@ -238,11 +238,18 @@ class Training:
         scale = self._learning_rate_scale * BACK_OFF
         self.restore(self._healthy)
         self._learning_rate_scale, self._back_offs = scale, back_offs
-        self._healthy = self.state()
+        self._healthy = self._snapshot()
         log.warning("training goes back", iteration=at, to=self.iteration, total=total, learning_rate_scale=scale)
 
     def state(self) -> bytes:
-        """All that a run needs to go on, as ``torch.save`` writes it; read with ``weights_only``."""
+        """All that a run needs to go on, as ``torch.save`` writes it; read with ``weights_only``.
+
+        With it goes the state to which the run would go back: who goes on is to go back no less far than who never
+        stopped, for what is saved may be on its way to diverge.
+        """
+        return self._snapshot(torch.frombuffer(bytearray(self._healthy), dtype=torch.uint8))
+
+    def _snapshot(self, healthy: Tensor | None = None) -> bytes:
         out = io.BytesIO()
         torch.save(
             {
@@ -255,6 +262,7 @@ class Training:
                 "seconds": self.seconds,
                 "learning_rate_scale": self._learning_rate_scale,
                 "back_offs": self._back_offs,
+                "healthy": healthy,
             },
             out,
         )
@@ -281,7 +289,8 @@ class Training:
         self.seconds = state["seconds"]
         self._learning_rate_scale = state["learning_rate_scale"]
         self._back_offs = state["back_offs"]
-        self._healthy = data
+        healthy = state.get("healthy")  # states of older versions have none
+        self._healthy = data if healthy is None else healthy.numpy(force=True).tobytes()
 
     def identity(self) -> str:
         """What two states must have in common."""

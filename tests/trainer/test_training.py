@@ -1,5 +1,6 @@
 """The training of a bank: which weights move and by how much, and what happens when they move the wrong way."""
 
+import io
 import json
 import math
 from collections import Counter
@@ -301,6 +302,31 @@ def test_a_run_goes_back_to_its_last_snapshot_and_no_further(shallow_loss: Perce
     training.step(BROKEN[:1], shallow_loss)
     assert training.iteration == len(training.history) == SNAPSHOT_ITERATIONS
     assert same(state_of(training), snapshot)
+
+
+def test_a_run_that_was_resumed_goes_back_as_far_as_one_that_never_stopped(shallow_loss: PerceptualLoss) -> None:
+    """What was saved on the way may be damaged already: to go back to it would be to fail three times."""
+    never_stopped = Training(replace(CONFIG, batch=1), (CONTENT_ROW, "a"), CPU)
+    train(never_stopped, shallow_loss, SNAPSHOT_ITERATIONS)
+    healthy = state_of(never_stopped)
+    train(never_stopped, shallow_loss, 3)
+    resumed = Training(never_stopped.config, never_stopped.names, CPU)
+    resumed.restore(never_stopped.state())
+    for training in (resumed, never_stopped):
+        training.step(BROKEN[:1], shallow_loss)
+        assert same(state_of(training), healthy)
+        train(training, shallow_loss, 3)
+    assert same(state_of(resumed), state_of(never_stopped))
+
+
+def test_a_state_from_before_healthy_ones_were_kept_is_gone_on_from() -> None:
+    training = Training(CONFIG, NAMES, CPU)
+    state = torch.load(io.BytesIO(training.state()), weights_only=True)
+    del state["healthy"]
+    old = io.BytesIO()
+    torch.save(state, old)
+    training.restore(old.getvalue())
+    assert training.iteration == 0
 
 
 @pytest.mark.parametrize(("before", "goes_back"), [(1.0, True), (1e4, False)])
