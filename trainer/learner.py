@@ -53,6 +53,8 @@ GPU_THREADS = 8
 """How many batches are made ahead of a GPU."""
 CANDIDATES = 16
 """From how many rows at most the one is chosen where a new style starts."""
+EVALUATIONS_A_STEP = 1.25
+"""How often L-BFGS looks at the loss in an iteration, on average."""
 STYLE_ROW, STYLE_NAME = 1, "style"
 """Where the new style is in the bank that is trained, and what it is called there: its own name may be any."""
 
@@ -214,8 +216,9 @@ class Learner:
     # --- Training ---
 
     def _train(self, lesson: Lesson, reporter: Reporter, stopped: Stopped) -> None:
-        reporter.stage(Stage.TRAINING)
         training = lesson.run.training
+        reporter.plan(training.config.iterations, self._evaluation_in_iterations(lesson))
+        reporter.stage(Stage.TRAINING)
 
         def previews() -> list[bytes]:
             style = training.styles[STYLE_ROW]
@@ -253,9 +256,13 @@ class Learner:
 
     def _evaluate(self, lesson: Lesson, stylized: Tensor, reporter: Reporter, stopped: Stopped) -> Evaluation:
         recipe = self._recipe(lesson.job)
+        yardsticks = min(recipe.yardsticks, len(lesson.contents))
+        if reporter.died_evaluating:
+            log.warning("evaluated without optimised pictures: an attempt before this one died over them")
+            yardsticks = 0
 
         def look(fraction: float) -> bool:
-            reporter.within(fraction, "optimising pictures to compare with")
+            reporter.evaluating(fraction, "optimising pictures to compare with")
             return not stopped()
 
         evaluation = evaluate(
@@ -263,13 +270,21 @@ class Learner:
             STYLE_ROW,
             lesson.contents,
             stylized,
-            yardsticks=min(recipe.yardsticks, len(lesson.contents)),
+            yardsticks=yardsticks,
             iterations=recipe.yardstick_iterations,
             look=look,
         )
         if stopped():
             raise StoppedError
         return evaluation
+
+    def _evaluation_in_iterations(self, lesson: Lesson) -> float:
+        """How many iterations of the training take about as long: a step of L-BFGS has one picture, in float32, where
+        an iteration has a batch, and a generator before the descriptor.
+        """
+        recipe, config = self._recipe(lesson.job), lesson.run.training.config
+        steps = min(recipe.yardsticks, len(lesson.contents)) * recipe.yardstick_iterations * EVALUATIONS_A_STEP
+        return steps * (self._size / config.size) ** 2 / config.batch
 
 
 def _resume(run: Run) -> None:

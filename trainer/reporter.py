@@ -28,7 +28,7 @@ STAGE_BEGINS = {
     Stage.EVALUATING: 0.75,
     Stage.PUBLISHING: 0.99,
 }
-"""At which fraction of the job each stage begins."""
+"""At which fraction of the job each stage begins, as long as it is not known how long the evaluation takes."""
 
 
 class Reporter:
@@ -55,23 +55,37 @@ class Reporter:
         self._pictures: list[bytes] = []
         self._came_to = self._progress.iteration
         self._lasts = False
+        self._begins = dict(STAGE_BEGINS)
+        self._evaluation = 0.0
+
+    @property
+    def died_evaluating(self) -> bool:
+        """Whether an attempt before this one had learnt all of it, and died over the evaluation."""
+        record = self._claim.record
+        return record.attempt > 1 and record.progress is not None and record.progress.stage is Stage.EVALUATING
+
+    def plan(self, iterations: int, evaluation: float) -> None:
+        """How many iterations there are, and how many of them would take as long as the evaluation."""
+        begins, ends = self._begins[Stage.TRAINING], self._begins[Stage.PUBLISHING]
+        self._begins[Stage.EVALUATING] = begins + (ends - begins) * iterations / (iterations + evaluation)
+        self._evaluation = evaluation
 
     def stage(self, stage: Stage, detail: str = "") -> bool:
         """A new stage, said at once; False when the job is no longer this trainer's."""
-        begins = STAGE_BEGINS[stage]
         self._enter(stage)
-        return self._say(stage=stage, detail=detail, fraction=begins, seconds_left=None, now=True)
+        return self._say(stage=stage, detail=detail, fraction=self._begins[stage], seconds_left=None, now=True)
 
     def fetching(self, done: float, detail: str) -> None:
         """How much of what is missing has come: a stage that most jobs do not have."""
         self._enter(Stage.FETCHING)
-        self._say(stage=Stage.FETCHING, detail=detail, fraction=done * STAGE_BEGINS[Stage.PREPARING])
+        self._say(stage=Stage.FETCHING, detail=detail, fraction=done * self._begins[Stage.PREPARING])
 
-    def within(self, done: float, detail: str = "") -> None:
-        """How much of the stage is done, 0..1."""
-        stage = self._progress.stage
-        ends = [*STAGE_BEGINS.values(), 1.0][list(STAGE_BEGINS).index(stage) + 1]
-        self._say(fraction=STAGE_BEGINS[stage] + done * (ends - STAGE_BEGINS[stage]), detail=detail)
+    def evaluating(self, done: float, detail: str = "") -> None:
+        """How much of the evaluation is done, 0..1."""
+        begins, ends = self._begins[Stage.EVALUATING], self._begins[Stage.PUBLISHING]
+        took = time.monotonic() - self._stage_began
+        left = round(took * (1 - done) / done, 1) if done else None
+        self._say(fraction=begins + done * (ends - begins), detail=detail, seconds_left=left)
 
     def iteration(self, iteration: int, iterations: int, losses: dict[str, float]) -> None:
         """One more iteration is done."""
@@ -82,7 +96,7 @@ class Reporter:
         self._progress = self._progress.model_copy(
             update={"iteration": iteration, "iterations": iterations, "losses": self._mean_losses()}
         )
-        begins, ends = STAGE_BEGINS[Stage.TRAINING], STAGE_BEGINS[Stage.EVALUATING]
+        begins, ends = self._begins[Stage.TRAINING], self._begins[Stage.EVALUATING]
         fraction = begins + (ends - begins) * iteration / iterations
         self._say(fraction=fraction, seconds_left=self._seconds_left(iterations - iteration))
 
@@ -155,10 +169,8 @@ class Reporter:
         }
 
     def _seconds_left(self, iterations: int) -> float | None:
-        """Of the whole job: evaluating takes its share of the time, too."""
+        """Of training and evaluation, when so many iterations are left."""
         if len(self._steps) < 2:
             return None
         each = (self._steps[-1][0] - self._steps[0][0]) / (len(self._steps) - 1)
-        whole = (1 - STAGE_BEGINS[Stage.TRAINING]) / (STAGE_BEGINS[Stage.EVALUATING] - STAGE_BEGINS[Stage.TRAINING])
-        trained = self._progress.iteration + iterations
-        return round(each * (iterations + (whole - 1) * trained), 1)
+        return round(each * (iterations + self._evaluation), 1)

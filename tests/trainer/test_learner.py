@@ -336,6 +336,30 @@ def test_a_trainer_that_dies_between_publishing_and_saying_so_publishes_once(ser
     assert service.styles.versions("mine") == [1]
 
 
+def test_a_style_whose_evaluation_kills_its_trainer_is_published_without_optimised_pictures(
+    service: Service, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = service.create()
+    claim = claim_of(service.book, job_id)
+    assert claim is not None
+    learner = Learner(service.settings, service.storage, service.images, service.styles, torch.device("cpu"))
+    job = claim.record.request
+    assert isinstance(job, TrainJob)
+
+    def die(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+        dying.setattr("trainer.evaluation.optimised", die)
+        learner.learn(job_id, job, Reporter(service.book, service.images, claim, 1000), lambda: False)
+    assert service.book.release(claim)
+    work(Trainer(service.settings)).result(100)
+    evaluation = result_of(service.book.get(job_id)).evaluation
+    assert evaluation is not None
+    assert evaluation.optimised is None
+    assert evaluation.stylized.style < evaluation.untouched.style
+
+
 def test_a_state_of_another_base_is_not_gone_on_with(service: Service, work: Work) -> None:
     job_id = service.create(iterations=4)
     stopped = Trainer(service.settings)

@@ -59,19 +59,38 @@ def test_stages_follow_one_another_and_the_fraction_only_grows(book: JobBook, im
     assert 0 <= seen[0] < seen[-1] < 1
 
 
-@pytest.mark.parametrize("stage", STAGE_BEGINS)
-def test_what_is_done_of_a_stage_lies_between_it_and_the_next(
-    book: JobBook, images: ImageStore, claim: Claim, stage: Stage
+def test_the_evaluation_takes_as_much_of_the_job_as_it_is_planned_to(
+    book: JobBook, images: ImageStore, claim: Claim
 ) -> None:
-    begins = [*STAGE_BEGINS.values(), 1.0]
-    place = list(STAGE_BEGINS).index(stage)
-    fractions = []
+    begins, ends = STAGE_BEGINS[Stage.TRAINING], STAGE_BEGINS[Stage.PUBLISHING]
+    told_of: list[tuple[float, float | None]] = []
     for done in (0.0, 0.5, 1.0):
-        told_before = claim.record.model_copy(update={"progress": Progress(fraction=0, stage=stage)})
-        Reporter(book, images, replace(claim, record=told_before), LONG).within(done, "half of it")
-        fractions.append(told(book, claim).fraction)
-        assert told(book, claim).detail == "half of it"
-    assert fractions == pytest.approx([begins[place], (begins[place] + begins[place + 1]) / 2, begins[place + 1]])
+        reporter = Reporter(book, images, claim, LONG)
+        reporter.plan(300, 100)
+        reporter.stage(Stage.EVALUATING)
+        time.sleep(0.02)
+        reporter._reported = -math.inf  # half a second ago
+        reporter.evaluating(done, "half of it")
+        progress = told(book, claim)
+        told_of.append((progress.fraction, progress.seconds_left))
+        assert progress.detail == "half of it"
+    middle = begins + 0.75 * (ends - begins)
+    assert [fraction for fraction, _ in told_of] == pytest.approx([middle, (middle + ends) / 2, ends])
+    before_anything, half_way, at_the_end = (left for _, left in told_of)
+    assert (before_anything, at_the_end) == (None, 0)
+    assert half_way is not None
+
+
+@pytest.mark.parametrize(
+    ("attempt", "stage", "died"),
+    [(2, Stage.EVALUATING, True), (1, Stage.EVALUATING, False), (2, Stage.TRAINING, False), (2, None, False)],
+)
+def test_it_is_known_that_an_attempt_died_over_the_evaluation(
+    book: JobBook, images: ImageStore, claim: Claim, attempt: int, stage: Stage | None, died: bool
+) -> None:
+    progress = Progress(fraction=0.8, stage=stage) if stage else None
+    record = claim.record.model_copy(update={"attempt": attempt, "progress": progress})
+    assert Reporter(book, images, replace(claim, record=record), LONG).died_evaluating is died
 
 
 def test_what_is_fetched_is_said(book: JobBook, images: ImageStore, claim: Claim) -> None:
@@ -115,6 +134,7 @@ def test_a_loss_that_is_no_number_leaves_the_record_readable(
 def test_the_time_that_is_left_is_known_after_two_iterations(book: JobBook, images: ImageStore, claim: Claim) -> None:
     assert trained(book, images, claim, [{"total": 1.0}]).seconds_left is None
     reporter = Reporter(book, images, claim, LONG)
+    reporter.plan(10_000, 5_000)
     began = time.monotonic()
     reporter.iteration(1, 10_000, {"total": 1.0})
     until(lambda: time.monotonic() - began > 0.05)
@@ -123,7 +143,7 @@ def test_the_time_that_is_left_is_known_after_two_iterations(book: JobBook, imag
     reporter.preview(list, now=True)
     left = told(book, claim).seconds_left
     assert left is not None
-    assert 0.05 * 9_998 < left < 1.5 * took * 10_000, "with the evaluation to come"
+    assert 0.05 * 14_998 - 1 < left < took * 14_998 + 1, "with the evaluation to come"
 
 
 def test_there_are_at_most_two_reports_a_second(
@@ -183,7 +203,7 @@ def test_a_redis_that_is_away_costs_a_report_and_no_more(
     reporter.stage(Stage.TRAINING)
     reporter.iteration(1, 10, {"total": 1.0})
     reporter.preview(lambda: [b"one"])
-    reporter.within(0.5)
+    reporter.evaluating(0.5)
     reporter.stage(Stage.PUBLISHING)
     assert time.monotonic() - began < 5
 
