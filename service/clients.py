@@ -52,6 +52,8 @@ class KeyRing:
         self._path = settings.api_keys
         self._keys: dict[str, Key] = {}
         self._version: object = None
+        """Of the file that the keys were read from."""
+        self._trouble = ""
         if self._path:
             self._version, self._keys = _version(self._path), read_keys(self._path)
 
@@ -80,23 +82,26 @@ class KeyRing:
         )
 
     def _keep_up(self, path: Path) -> None:
-        """Reads the file again if it has changed."""
+        """Reads the file again if it has changed; one that cannot be used is tried each time, for it may be mended."""
         version = _version(path)
         if version == self._version:
+            self._trouble = ""
             return
-        self._version = version
         try:
             self._keys = read_keys(path)
         except SettingsError as error:
-            log.critical("keys stay as they were", reason=str(error))
+            if str(error) != self._trouble:
+                log.critical("keys stay as they were", reason=str(error))
+            self._trouble = str(error)
         else:
+            self._version, self._trouble = version, ""
             log.info("keys read again", keys=sorted(self._keys))
 
 
 def _version(path: Path) -> object:
-    """Another one for every text of the file."""
+    """Another one for every text of the file, and for everything else that is done to it."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size

@@ -1,6 +1,11 @@
 """Clients are told apart: their jobs, their idempotency keys, and what has been made for them."""
 
 import base64
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,6 +13,9 @@ from structlog.testing import capture_logs
 
 from atelier.client import Client, ServiceError
 from contract.keys import Scope, remove_key
+from service.clients import STRANGER, KeyRing
+from service.settings import ServiceSettings
+from tests.conftest import until
 from tests.service.conftest import ALONE, ASYNC, DOCUMENT, Gateways, Keys, code, drawn, post, saved, succeed, train
 
 SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
@@ -121,10 +129,59 @@ def test_a_file_that_becomes_unusable_changes_nothing_and_is_told_of_once(gatewa
         assert gateway.client.get("/styles", headers=two).status_code == 200
 
 
+def sent(headers: dict[str, str]) -> str:
+    """The key itself."""
+    return headers["Authorization"].removeprefix("Bearer ")
+
+
+@contextmanager
+def no_file_can_be_opened() -> Iterator[None]:
+    """As in a process that has as many open as it may: no mode keeps a root from reading."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_could_not_be_read_for_a_while_is_read_though_nothing_has_changed_in_it(
+    keys: Keys, tmp_path: Path
+) -> None:
+    secrets = {"one": sent(keys.make("one"))}
+    ring = KeyRing(ServiceSettings(data=tmp_path, api_keys=keys.path))
+    with capture_logs() as logs:
+        for gone, here in (("one", "two"), ("two", "three")):
+            secret = secrets[gone]
+            secrets[here] = sent(keys.make(here))
+            remove_key(keys.path, gone)
+            with no_file_can_be_opened():
+                assert [ring.client(secret).name for _ in range(3)] == [gone] * 3
+            assert ring.client(secret) is STRANGER
+            assert ring.client(secrets[here]).name == here
+    assert [line["event"] for line in logs] == ["keys stay as they were", "keys read again"] * 2
+
+
+def test_a_text_of_the_same_length_and_time_is_another_text(keys: Keys, tmp_path: Path) -> None:
+    """As of a file that is copied over this one together with its times."""
+    one, two = (sent(keys.make(name)) for name in ("one", "two"))
+    ring = KeyRing(ServiceSettings(data=tmp_path, api_keys=keys.path))
+    found = keys.path.stat()
+
+    def written() -> bool:
+        keys.path.write_text(keys.path.read_text().replace("[keys.one]", "[keys.her]"))
+        os.utime(keys.path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        return keys.path.stat().st_ctime_ns != found.st_ctime_ns
+
+    until(written, what="the clock of the file system to tick")
+    assert (found.st_ino, found.st_size) == (keys.path.stat().st_ino, keys.path.stat().st_size)
+    assert [ring.client(key).name for key in (one, two)] == ["her", "two"]
+
+
 def test_the_python_client_sends_its_key_and_without_one_that_of_the_environment(
     gateways: Gateways, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = (keys.make(name)["Authorization"].removeprefix("Bearer ") for name in ("one", "two"))
+    one, two = (sent(keys.make(name)) for name in ("one", "two"))
     with gateways(api_keys=keys.path) as gateway:
         url = str(gateway.client.base_url)
         for key in (None, "", "atl_wrong"):
