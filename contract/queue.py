@@ -5,12 +5,14 @@ revocation) is not used: the job book knows better. A ticket may be lost or deli
 comes of it.
 """
 
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
-from redis import Redis, RedisError
+from redis import ConnectionPool, Redis, RedisError
 
 from contract.admission import ALONE, Admission, Terms
 from contract.errors import QueueUnavailableError
@@ -33,6 +35,7 @@ def celery_app(settings: ContractSettings) -> Celery:
     """The Celery app of gateway, workers and trainers."""
     app = Celery("atelier", broker=_broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
+        broker_use_ssl=_tls_options(settings.redis_url) or False,
         # Acknowledged when its job is done, so that no more tickets are taken than can be worked on.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
@@ -164,5 +167,24 @@ def on_progress(app: Celery, seconds: float, progressed: Callable[[], None]) -> 
 
 
 def _broker_url(redis_url: str) -> str:
-    """kombu's word for a unix socket is another than redis-py's."""
-    return redis_url.replace("unix://", "redis+socket://", 1) if redis_url.startswith("unix://") else redis_url
+    """The URL in kombu's words: that for a unix socket is another than redis-py's, and TLS has ``_tls_options``."""
+    if redis_url.startswith("unix://"):
+        return redis_url.replace("unix://", "redis+socket://", 1)
+    if redis_url.startswith("rediss://"):
+        url = urlsplit(redis_url)
+        others = [(name, value) for name, value in parse_qsl(url.query) if not name.startswith("ssl_")]
+        return url._replace(query=urlencode(others)).geturl()
+    return redis_url
+
+
+def _tls_options(redis_url: str) -> dict[str, Any]:
+    """What Celery's connections ask of the server's certificate: the same as our own. Nothing without TLS.
+
+    Left to itself, kombu takes any certificate, and reads some of the URL's parameters in other ways than redis-py,
+    which reads them here.
+    """
+    if not redis_url.startswith("rediss://"):
+        return {}
+    given = ConnectionPool.from_url(redis_url).connection_kwargs
+    options = {name: value for name, value in given.items() if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **options}
