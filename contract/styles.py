@@ -270,12 +270,15 @@ class StyleStore:
             obstore.put(self._storage, f"styles/{ref.name}/active", str(ref.version).encode())
 
     def delete(self, ref: StyleRef) -> None:
-        """Deletes a version that is not active. Its number is not used again.
+        """Deletes a version that is not active, and did not come with Atelier. Its number is not used again.
 
-        Processes that have its card in memory may go on using it. Raises StyleNotFoundError, StyleActiveError.
+        Processes that have its card in memory may go on using it. Raises StyleNotFoundError, StyleBuiltinError,
+        StyleActiveError.
         """
         if not self._exists(ref):
             raise StyleNotFoundError(f"There is no style {ref}.")
+        if self.get(str(ref)).source is StyleSource.BUILTIN:
+            raise StyleBuiltinError(f"{ref} ships with Atelier, and would be back under another number: it stays.")
         active = self.active_card(ref.name)
         if active is not None and active.version == ref.version:
             raise StyleActiveError(f"{ref} is the active version: activate another one first, or delete the style.")

@@ -168,7 +168,7 @@ async def activate_style(name: BareName, request: Request, gateway: GatewayDep, 
     responses=problems(*LOST_STYLE, errors.StyleActiveError, errors.StyleBuiltinError),
 )
 def delete_style(name: StyleName, gateway: GatewayDep) -> None:
-    """`name@version` deletes a version that is not active, the bare name all of them.
+    """`name@version` deletes a version that is not active, the bare name all of them. What ships with Atelier stays.
 
     Jobs that wait for what is deleted may fail. A training of this name goes on, and publishes a new version: cancel
     it, too, if that is not wanted.

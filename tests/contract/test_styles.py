@@ -407,15 +407,25 @@ def test_a_removed_name_goes_on_with_new_numbers(styles: StyleStore, settings: C
     assert styles.versions("tiny") == [3]
 
 
-def test_what_ships_with_atelier_cannot_be_removed(styles: StyleStore, builtin: StyleStore) -> None:
+def test_what_ships_with_atelier_cannot_be_removed_active_or_not(
+    styles: StyleStore, builtin: StyleStore, settings: ContractSettings
+) -> None:
+    def must_stay(store: StyleStore) -> None:
+        with pytest.raises(StyleBuiltinError, match="'wave'"):
+            store.remove("wave")
+        with pytest.raises(StyleBuiltinError, match="wave@1"):
+            store.delete(card.ref)
+
     (card,) = styles.install(builtin)
-    with pytest.raises(StyleBuiltinError, match="wave"):
-        styles.remove("wave")
+    must_stay(styles)
     own = _publish(styles, "wave", b"mine", StyleSource.TRAINED)
-    with pytest.raises(StyleBuiltinError, match="wave"):
-        styles.remove("wave")
-    assert styles.get("wave") == own
-    assert styles.get("wave@1") == card
+    for store in (styles, _again(settings)):
+        must_stay(store)
+        assert store.get("wave") == own
+        assert store.get("wave@1") == card
+    styles.activate(card.ref)
+    styles.delete(own.ref)
+    assert styles.versions("wave") == [1]
 
 
 def test_a_style_that_is_not_there_cannot_be_removed(styles: StyleStore) -> None:
@@ -693,9 +703,14 @@ def test_built_in_styles_arrive_with_their_pictures(styles: StyleStore, builtin:
 def test_a_built_in_style_that_was_deleted_comes_back_under_a_new_number(
     styles: StyleStore, builtin: StyleStore, settings: ContractSettings
 ) -> None:
+    """An earlier Atelier did delete them."""
     (installed,) = styles.install(builtin)
     own = _publish(styles, "wave", b"mine", StyleSource.TRAINED)
-    styles.delete(installed.ref)
+    folder = _folder(settings) / "styles" / "wave" / "1"
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "deleted").touch()
+    styles = _again(settings)
     (again,) = _again(settings).install(builtin)
     assert (installed.version, own.version, again.version) == (1, 2, 3)
     assert again.same_weights(installed)

@@ -223,7 +223,9 @@ def test_a_style_of_drafts_only_can_be_deleted(gateway: LoneGateway) -> None:
 
 def test_what_ships_with_atelier_stays(gateway: LoneGateway) -> None:
     publish_bank(gateway.styles, "shipped", source=StyleSource.BUILTIN)
-    response = gateway.client.delete("/styles/shipped")
-    assert response.status_code == 409
-    assert code(response) == "style-builtin"
-    assert gateway.client.get("/styles/shipped").status_code == 200
+    publish_bank(gateway.styles, "shipped", seed=6)
+    for style in ("shipped", "shipped@1"):
+        response = gateway.client.delete(f"/styles/{style}")
+        assert response.status_code == 409
+        assert code(response) == "style-builtin"
+    assert gateway.client.get("/styles/shipped").json()["versions"] == [1, 2]
