@@ -3,7 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pydantic_settings import BaseSettings
 
 from atelier.settings import LauncherSettings
@@ -57,3 +59,14 @@ def test_every_local_link_leads_somewhere() -> None:
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
     assert links
     assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_a_folder_that_a_setting_names_is_never_taken_for_a_volume() -> None:
+    """In Compose's short form `docker/keys` would be one; in the long form it is a folder beside the Compose file."""
+    compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    volumes = [volume for service in compose["services"].values() for volume in service.get("volumes", ())]
+    short = {volume.split(":")[0] for volume in volumes if isinstance(volume, str)}
+    named = {volume["source"]: volume["type"] for volume in volumes if not isinstance(volume, str)}
+    assert short == set(compose["volumes"])
+    assert named == {"${ATELIER_KEYS_FOLDER:-./docker/keys}": "bind"}
+    assert "| `ATELIER_KEYS_FOLDER` | `./docker/keys` |" in (ROOT / "docs" / "deployment.md").read_text()
