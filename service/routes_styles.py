@@ -188,7 +188,8 @@ def _submit(gateway: Gateway, upload: StyleUpload, terms: Terms, reservation: Re
         if replay := reservation.replay(gateway.book, fingerprint):
             return replay
         terms = replace(terms, idempotency=reservation.idempotency(fingerprint))
-    if not options.replace and gateway.styles.versions(options.name):
+    # Drafts alone do not take a name: whoever may train could not try again.
+    if not options.replace and gateway.styles.active_card(options.name):
         raise StyleExistsError(
             f"There is a style {options.name!r}: take another name, or send replace=true to train its next version."
         )

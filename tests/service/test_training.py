@@ -13,12 +13,14 @@ from redis import Redis
 from contract.errors import TrainingDataError, TrainingDivergedError
 from contract.jobbook import Claim
 from contract.jobs import Progress, Stage, Timings, TrainJob, TrainResult
+from contract.keys import Scope
 from contract.styles import StyleSource, StyleStatus
 from tests.conftest import claim_of, free_port
 from tests.service.conftest import (
     ASYNC,
     Field,
     Gateways,
+    Keys,
     LoneGateway,
     accepted,
     claimed,
@@ -251,9 +253,16 @@ def test_the_name_of_a_style_that_there_is_must_be_meant(gateway: LoneGateway) -
     assert gateway.client.get("/styles/tiny").json()["versions"] == [1, 2]
 
 
-def test_a_draft_has_its_name_too(gateway: LoneGateway) -> None:
-    publish_bank(gateway.styles, "sketch", status=StyleStatus.DRAFT)
-    assert code(train(gateway.client, PAINTING, name="sketch")) == "style-exists"
+def test_who_trains_may_try_again_after_a_draft_until_a_version_is_active(gateways: Gateways, keys: Keys) -> None:
+    trains = keys.make("trains", Scope.TRAIN)
+    with gateways(api_keys=keys.path) as gateway:
+        gateway.client.headers.update(trains)
+        for status in (StyleStatus.DRAFT, StyleStatus.DRAFT, StyleStatus.PUBLISHED):
+            publish(gateway, claimed(gateway, training(gateway, "sketch")), status=status)
+        assert gateway.client.get("/styles/sketch").json()["active"] == 3
+        assert code(train(gateway.client, PAINTING, name="sketch")) == "style-exists"
+        assert code(train(gateway.client, PAINTING, name="sketch", replace="true")) == "scope-missing"
+        assert nothing_is_queued(gateway)
 
 
 def test_a_name_is_trained_by_one_job_at_a_time(gateway: LoneGateway) -> None:
