@@ -28,7 +28,7 @@ from contract.styles import Training as TrainingCard
 from generator.checkpoint import CONTENT_ROW, Checkpoint, style_vector, trunk_of, vector_of
 from trainer.content import Photographs, load, middle_square
 from trainer.drawings import DRAWINGS
-from trainer.evaluation import evaluate, stylized_with
+from trainer.evaluation import evaluate, shortcoming, stylized_with
 from trainer.perceptual import LossConfig, PerceptualLoss
 from trainer.rows import calibrated
 from trainer.runs import BANK, STATE
@@ -78,30 +78,45 @@ def publish(
     start: Annotated[str, typer.Option(help="What the run began with, for the cards.")] = "",
     yardsticks: Annotated[int, typer.Option(min=0, help="Photographs to optimise, for each style.")] = 0,
     yardstick_iterations: Annotated[int, typer.Option(min=1)] = 100,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Although the run is not at its end.")] = False,
 ) -> None:
-    """Replaces the styles that ship with Atelier by those of a bank, evaluated, with thumbnails and contact sheets."""
+    """Replaces the styles that ship with Atelier by those of a bank, evaluated, with thumbnails and contact sheets.
+
+    When one of them fails the check that each new style has to pass, nothing is replaced.
+    """
     bank = Checkpoint.from_bytes((run / BANK).read_bytes())
     state: dict[str, Any] = torch.load(run / STATE, map_location="cpu", weights_only=True)
     config = json.loads(state["identity"])
+    if state["iteration"] < config["iterations"] and not unfinished:
+        raise SettingsError(
+            f"The run is at iteration {state['iteration']:,} of {config['iterations']:,}: go on with it, or publish it "
+            "with --unfinished."
+        )
     shown = _shown(photographs)
     loss, contents = _loss(config, content, vgg)
     generator, trunk = bank.generator(), trunk_of(bank)
     made: list[tuple[StyleDescription, dict[StylePicture, bytes]]] = []
+    failed: list[str] = []
     for name, about in _catalogue().items():
         vector = bank.styles[bank.names.index(name)]
         target = loss.with_styles([[style_picture(_picture_of(style, name), config["style_size"])]])
+        evaluated = stylized_with(generator, vector, contents)
         evaluation = evaluate(
             target,
             1,
             contents,
-            stylized_with(generator, vector, contents),
+            evaluated,
             yardsticks=min(yardsticks, len(contents)),
             iterations=yardstick_iterations,
         )
+        if reason := shortcoming(evaluation, evaluated):
+            failed.append(f"{name}: {reason}")
         stylized = stylized_with(generator, vector, shown)
         sheets = {StylePicture.THUMBNAIL: jpeg(stylized[0]), StylePicture.SHEET: jpeg(wide_sheet(shown, stylized))}
         made.append((_description(name, about, config, state, start, evaluation), sheets))
         typer.echo(f"{name}: style loss {evaluation.stylized.style:.3f}, content {evaluation.stylized.content:.2f}")
+    if failed:
+        raise SettingsError("Nothing has been replaced. " + " ".join(failed))
     for kept in ("styles", "trunks"):
         shutil.rmtree(BUILTIN / kept, ignore_errors=True)
     store = StyleStore(open_storage(str(BUILTIN)))

@@ -4,8 +4,9 @@
     python -m trainer.train texture --style starry_night.jpg --out run/
 
 The run can be stopped (Ctrl-C, SIGTERM, SIGKILL) and started again with the same arguments: it goes on from its last
-state, with the same pictures, weights, optimiser and schedule as if it had never stopped. ``--out`` then holds
-``bank.safetensors`` (the checkpoint, for ``atelier styles import``), ``state.pt``, ``losses.jsonl`` and a preview.
+state, with the same pictures, weights, optimiser and schedule as if it had never stopped. The exit status of a run that
+was stopped is not 0. ``--out`` holds ``bank.safetensors`` (the checkpoint, for ``atelier styles import``), ``state.pt``,
+``losses.jsonl`` and a preview.
 """
 
 import hashlib
@@ -226,7 +227,11 @@ def _train(run: Run) -> None:
             text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
             progress.update(task, completed=training.iteration, description=text)
 
-        run.train(show, lambda: bool(stopped))
+        is_over = run.train(show, lambda: bool(stopped))
+    if not is_over:
+        done = f"iteration {training.iteration:,} of {training.config.iterations:,}"
+        typer.echo(f"Stopped at {done}, and saved: the same command goes on from there.", err=True)
+        raise typer.Exit(128 + stopped[0])  # as a shell has it of a process that died of the signal
 
 
 def _save_preview(training: Training, photographs: Photographs, folder: Path, size: int) -> None:

@@ -182,8 +182,13 @@ def test_a_command_that_is_told_to_stop_saves_what_it_has_learned(
         _, complaints = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, complaints) == (0, "")
-    assert torch.load(state)["iteration"] == losses_of(tmp_path / "run")[-1]["iteration"] >= 1
+    assert process.returncode == 128 + signal.SIGTERM, "so that nothing that comes after it takes it for finished"
+    iteration = torch.load(state)["iteration"]
+    assert (
+        complaints
+        == f"Stopped at iteration {iteration:,} of 1,000,000, and saved: the same command goes on from there.\n"
+    )
+    assert iteration == losses_of(tmp_path / "run")[-1]["iteration"] >= 1
     bank = bank_of(tmp_path / "run")
     assert bank.names == (CONTENT_ROW, "checks", "stripes")
     assert bank.generator()(torch.rand(1, 3, 32, 32), bank.styles[1:2]).isfinite().all()
