@@ -43,7 +43,7 @@ from service.schemas import JobDocument, StyleDocument, StyleItem, StyleList
 from service.uploads import StyleUpload, read_document, read_style_upload
 from service.webhooks import read_webhook
 
-FOR_EVER = "public, max-age=31536000, immutable"
+FOR_EVER = "max-age=31536000, immutable"
 
 LOST_STYLE = (errors.StyleNotFoundError, errors.InvalidParameterError, errors.StoreUnavailableError)
 """How every address of a style may fail."""
@@ -125,7 +125,7 @@ def get_style(name: StyleName, gateway: GatewayDep) -> StyleDocument:
 )
 def get_thumbnail(name: StyleName, gateway: GatewayDep, request: Request) -> Response:
     """`name` may be `name@version`, whose picture never changes."""
-    return _picture(gateway.styles, name, StylePicture.THUMBNAIL, request)
+    return _picture(gateway, name, StylePicture.THUMBNAIL, request)
 
 
 @router.get(
@@ -137,7 +137,7 @@ def get_thumbnail(name: StyleName, gateway: GatewayDep, request: Request) -> Res
 )
 def get_sheet(name: StyleName, gateway: GatewayDep, request: Request) -> Response:
     """`name` may be `name@version`, whose picture never changes."""
-    return _picture(gateway.styles, name, StylePicture.SHEET, request)
+    return _picture(gateway, name, StylePicture.SHEET, request)
 
 
 @router.put(
@@ -205,11 +205,13 @@ def _document(styles: StyleStore, card: StyleCard) -> StyleDocument:
     return StyleDocument.of(card, versions=styles.versions(card.name), active=active.version if active else None)
 
 
-def _picture(styles: StyleStore, name: str, kind: StylePicture, request: Request) -> Response:
+def _picture(gateway: Gateway, name: str, kind: StylePicture, request: Request) -> Response:
     _, version = parse_style(name)
-    data = styles.picture(styles.get(name), kind)
+    data = gateway.styles.picture(gateway.styles.get(name), kind)
     known = request.headers.get("if-none-match", "")
-    headers = {"Cache-Control": FOR_EVER if version else "no-cache"}
+    # What needs a key must not be given to others by a cache that they share.
+    whose = "private" if gateway.keys.needed else "public"
+    headers = {"Cache-Control": f"{whose}, {FOR_EVER}" if version else "no-cache"}
     return picture(lambda: data, MediaType.JPEG, hashlib.sha256(data).hexdigest(), known, headers)
 
 

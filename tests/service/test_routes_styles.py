@@ -8,6 +8,8 @@ import pytest
 
 from contract.styles import StylePicture, StyleSource, StyleStatus
 from tests.service.conftest import (
+    Gateways,
+    Keys,
     LoneGateway,
     accepted,
     code,
@@ -106,6 +108,22 @@ def test_the_pictures_of_a_version_never_change_and_those_of_a_name_may(
     assert of_version.headers["etag"] == of_name.headers["etag"] == f'"{hashlib.sha256(PICTURES[kind]).hexdigest()}"'
     assert of_version.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert of_name.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("kind", StylePicture)
+def test_a_picture_that_needs_a_key_is_kept_by_no_cache_that_others_share(
+    gateways: Gateways, keys: Keys, kind: StylePicture
+) -> None:
+    one = keys.make("one")
+    with gateways(api_keys=keys.path) as gateway:
+        publish_bank(gateway.styles, "seen", pictures=PICTURES)
+        address = f"/styles/seen@1/{kind}"
+        assert gateway.client.get(address).status_code == 401
+        first = gateway.client.get(address, headers=one)
+        again = gateway.client.get(address, headers={**one, "If-None-Match": first.headers["etag"]})
+        assert (first.status_code, again.status_code) == (200, 304)
+        for response in (first, again):
+            assert response.headers["cache-control"] == "private, max-age=31536000, immutable"
 
 
 def test_a_picture_of_a_style_is_not_sent_again_to_who_has_it(gateway: LoneGateway) -> None:
