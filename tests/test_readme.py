@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from atelier.settings import LauncherSettings
+from contract.storage import open_storage
+from contract.styles import StyleStore
 from service.settings import ServiceSettings
+from tests.conftest import publish_tiny
 from trainer.settings import TrainerSettings
 from worker.settings import WorkerSettings
 
@@ -70,3 +74,24 @@ def test_a_folder_that_a_setting_names_is_never_taken_for_a_volume() -> None:
     assert short == set(compose["volumes"])
     assert named == {"${ATELIER_KEYS_FOLDER:-./docker/keys}": "bind"}
     assert "| `ATELIER_KEYS_FOLDER` | `./docker/keys` |" in (ROOT / "docs" / "deployment.md").read_text()
+
+
+def test_the_commands_of_the_backup_bring_the_styles_back_and_leave_pictures_alone(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    keep, restore = (
+        re.search(rf"gateway (tar --{action} .*? --directory) /data(.*?) [<>] styles.tar.gz", page)
+        for action in ("create", "extract")
+    )
+    assert keep is not None
+    assert restore is not None
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    store = StyleStore(open_storage(str(here / "store")))
+    card = publish_tiny(store, "dusk")
+    (here / "store" / "images").mkdir()
+    archive = subprocess.run([*keep[1].split(), here, *keep[2].split()], check=True, capture_output=True).stdout
+    subprocess.run([*restore[1].split(), there, *restore[2].split()], check=True, input=archive)
+    restored = StyleStore(open_storage(str(there / "store")))
+    assert restored.get("dusk") == card
+    assert restored.read_trunk(card.trunk) == store.read_trunk(card.trunk)
+    assert {path.name for path in (there / "store").iterdir()} == {"styles", "trunks"}
