@@ -126,13 +126,14 @@ class ImageStore:
             for page in obstore.list(self._storage, prefix="images"):
                 for found in page:
                     path = found["path"]
-                    if path.rsplit("/", 1)[-1] not in in_use and self._is_old(path, deadline):
+                    unused = found["last_modified"] < deadline and path.rsplit("/", 1)[-1] not in in_use
+                    if unused and self._is_still_old(path, deadline):
                         obstore.delete(self._storage, path)
                         swept += 1
         return swept
 
-    def _is_old(self, path: str, deadline: datetime) -> bool:
-        """Asked of each picture at its turn: a listing takes a while, and it may have been put again meanwhile."""
+    def _is_still_old(self, path: str, deadline: datetime) -> bool:
+        """Asked just before it is deleted: a listing takes a while, and it may have been put again meanwhile."""
         try:
             return obstore.head(self._storage, path)["last_modified"] < deadline
         except FileNotFoundError:

@@ -2,13 +2,19 @@
 
 import hashlib
 import os
+import re
 import shutil
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from obstore.store import S3Store
 from pydantic import ValidationError
 
 from contract.errors import StoreUnavailableError
@@ -88,6 +94,98 @@ def test_a_picture_that_is_put_again_is_young_again(store: ImageStore, folder: P
     _grow_old(folder, ref)
     store.put(b"again")
     assert store.sweep(HOUR, in_use=set()) == 0
+
+
+class Bucket(ThreadingHTTPServer):
+    """As much of S3 as a sweep needs: what it holds, since when, and what it has been asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Requests)
+        self.dates = dict[str, datetime]()
+        self.asked = list[str]()
+        self.once_listed = dict[str, datetime]()
+        """What is put right after the next listing."""
+
+    def listing(self) -> bytes:
+        entries = "".join(
+            f"<Contents><Key>{name}</Key><LastModified>{date.isoformat()}</LastModified><Size>1</Size></Contents>"
+            for name, date in self.dates.items()
+            if name.startswith("images/")
+        )
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+
+class _Requests(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Bucket
+
+    def do_GET(self) -> None:
+        self.server.asked.append("list")
+        listing = self.server.listing()
+        self.server.dates.update(self.server.once_listed)
+        self._answer(200, listing)
+
+    def do_HEAD(self) -> None:
+        self.server.asked.append(f"head {self._name}")
+        self._answer(200 if self._name in self.server.dates else 404)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.dates[self._name] = datetime.now(UTC)
+        self._answer(200)
+
+    def do_POST(self) -> None:
+        """Deletes; also one, as obstore does it."""
+        names = re.findall("<Key>([^<]+)</Key>", self.rfile.read(int(self.headers["content-length"])).decode())
+        for name in names:
+            self.server.asked.append(f"delete {name}")
+            del self.server.dates[name]
+        deleted = "".join(f"<Deleted><Key>{name}</Key></Deleted>" for name in names)
+        self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
+
+    @property
+    def _name(self) -> str:
+        return self.path.removeprefix("/bucket/")
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"1"')
+        if date := self.server.dates.get(self._name):
+            self.send_header("Last-Modified", format_datetime(date, usegmt=True))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    with Bucket() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_sweep_asks_for_nothing_but_the_listing_and_what_it_may_delete(bucket: Bucket) -> None:
+    """A bucket counts, and is paid for, by requests."""
+    names = [ImageRef(sha256=digit * 64, bytes=1).path for digit in "0123456789"]
+    young, (old, used, again) = names[:-3], names[-3:]
+    now = datetime.now(UTC)
+    bucket.dates = dict.fromkeys(young, now) | dict.fromkeys([old, used, again], now - 2 * HOUR)
+    bucket.once_listed = {again: now}
+    store = S3Store(
+        "bucket",
+        endpoint=f"http://127.0.0.1:{bucket.server_port}",
+        skip_signature=True,
+        client_options={"allow_http": True},
+    )
+    assert ImageStore(store).sweep(HOUR, in_use={used.rsplit("/", 1)[-1]}) == 1
+    assert bucket.asked == ["head clock", "list", f"head {old}", f"delete {old}", f"head {again}"]
+    assert bucket.dates.keys() == {"clock", *young, used, again}
 
 
 def test_a_sweep_of_nothing_sweeps_nothing(store: ImageStore) -> None:
