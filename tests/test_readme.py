@@ -95,3 +95,12 @@ def test_the_commands_of_the_backup_bring_the_styles_back_and_leave_pictures_alo
     assert restored.get("dusk") == card
     assert restored.read_trunk(card.trunk) == store.read_trunk(card.trunk)
     assert {path.name for path in (there / "store").iterdir()} == {"styles", "trunks"}
+
+
+def test_what_is_promised_of_jobs_is_promised_in_the_same_words_everywhere() -> None:
+    promise = (
+        "No job that was accepted is lost when a process is killed; a machine that loses power loses those of its last "
+        "second."
+    )
+    pages = ["README.md", "docs/deployment.md", "docs/operations.md", "docs/reliability.md"]
+    assert [page for page in pages if promise not in " ".join((ROOT / page).read_text().split())] == []
