@@ -45,7 +45,12 @@ def stylize(
     photographs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG, WebP or AVIF.")],
     style: Annotated[str, typer.Option(help="A style's name, name@version, or a blend: a:0.6,b:0.4.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the picture goes; of several photographs, a folder.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A file, or a folder: one that is there, or ends in /, or is for several photographs.",
+        ),
     ],
     strength: Annotated[
         float | None, typer.Option(min=0, max=MAX_STRENGTH, help="0 is the photograph, 1 the style.")
@@ -54,20 +59,25 @@ def stylize(
     size: Annotated[int | None, typer.Option(help="The long side of the result in pixels.")] = None,
     quality: Annotated[int | None, typer.Option(help="1 to 100.")] = None,
 ) -> None:
-    """Stylizes a photograph, and the suffix of the output says its format; or several, into a folder, each under its
-    own name and in its own format."""
+    """Stylizes a photograph into a file, whose suffix says its format; or any number of them into a folder, each under
+    its own name and in its own format."""
     options: dict[str, Option] = {
         "strength": strength,
         "preserve_color": preserve_color or None,
         "size": size,
         "quality": quality,
     }
-    if len(photographs) == 1:
-        image_format = _format_of(output)
+    if len(photographs) == 1 and not _is_folder(output):
+        image_format = _format_of(Path(output))
         with Client(service_url()) as client:
-            _write(output, client.stylize(photographs[0], style, format=image_format, **options))
-    elif not _stylize_all(photographs, style, output, options):
+            _write(Path(output), client.stylize(photographs[0], style, format=image_format, **options))
+    elif not _stylize_all(photographs, style, Path(output), options):
         raise typer.Exit(1)
+
+
+def _is_folder(output: str) -> bool:
+    """Whether it can only be one, however many photographs a pattern has found."""
+    return output.endswith("/") or (output != "" and Path(output).is_dir())
 
 
 def _stylize_all(photographs: list[Path], style: str, folder: Path, options: dict[str, Option]) -> bool:

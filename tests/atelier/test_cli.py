@@ -64,10 +64,24 @@ def test_an_output_that_could_not_be_written_is_refused_before_anything_is_sent(
     assert "No service answers" not in said
 
 
-def test_an_output_that_is_a_folder_is_refused(stack: Stack, tmp_path: Path, atelier: CommandLine, photo: str) -> None:
-    (tmp_path / "out.jpg").mkdir()
-    said = atelier.refusal("stylize", photo, "--style", "tiny", "-o", str(tmp_path / "out.jpg"), ATELIER_URL=stack.url)
-    assert "out.jpg cannot be written (Is a directory)" in said
+@pytest.mark.parametrize("output", ["there", "there.jpg", "there/", "new/"])
+def test_a_photograph_alone_goes_into_a_folder_as_well(
+    stack: Stack, tmp_path: Path, atelier: CommandLine, photo: str, output: str
+) -> None:
+    """A pattern may find one photograph only."""
+    for folder in ("there", "there.jpg"):
+        (tmp_path / folder).mkdir()
+    atelier.output("stylize", photo, "--style", "tiny", "-o", f"{tmp_path}/{output}", ATELIER_URL=stack.url)
+    picture = decoded((tmp_path / output / "photo.jpg").read_bytes())
+    assert (picture.format, picture.size) == ("JPEG", (50, 60))
+
+
+def test_a_photograph_alone_is_not_written_over(tmp_path: Path, atelier: CommandLine, photo: str) -> None:
+    nowhere = "http://127.0.0.1:1"
+    into = ("stylize", photo, "--style", "tiny", "-o", f"{tmp_path}/")
+    assert "name another folder" in atelier.refusal(*into, ATELIER_URL=nowhere)
+    unset = ("stylize", photo, "--style", "tiny", "-o", "")
+    assert "the name of no format" in atelier.refusal(*unset, ATELIER_URL=nowhere)
 
 
 def test_the_client_says_that_nothing_answers() -> None:
