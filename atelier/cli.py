@@ -8,7 +8,7 @@ from rich.text import Text
 
 from atelier import content, keys, styles, training
 from atelier import up as launcher
-from atelier.client import Client, Option
+from atelier.client import PATIENCE_SECONDS, Client, Option, ServiceError
 from atelier.places import complaints, out, service_url, style_store
 from atelier.settings import LauncherSettings
 from contract.errors import AtelierError, InvalidParameterError
@@ -69,10 +69,15 @@ def stylize(
     }
     if len(photographs) == 1 and not _is_folder(output):
         image_format = _format_of(Path(output))
-        with Client(service_url()) as client:
+        with Client(service_url(), busy=_say_busy) as client:
             _write(Path(output), client.stylize(photographs[0], style, format=image_format, **options))
     elif not _stylize_all(photographs, style, Path(output), options):
         raise typer.Exit(1)
+
+
+def _say_busy(error: ServiceError) -> None:
+    patience = f"Waiting, for up to {PATIENCE_SECONDS // 60} minutes."
+    complaints.print(Text("atelier:", "yellow"), f"{error} {patience}", soft_wrap=True)
 
 
 def _is_folder(output: str) -> bool:
@@ -84,7 +89,7 @@ def _stylize_all(photographs: list[Path], style: str, folder: Path, options: dic
     """Whether all of them could be."""
     _check_folder(photographs, folder)
     done = True
-    with Client(service_url()) as client:
+    with Client(service_url(), busy=_say_busy) as client:
         for photograph, picture in client.stylize_all(photographs, style, **options):
             if isinstance(picture, bytes):
                 _write(folder / photograph.name, picture)

@@ -18,11 +18,15 @@ REQUEST_SECONDS = 90
 WAIT_SECONDS = 30
 AGAIN_SECONDS = 1
 AWAY_SECONDS = 60
+PATIENCE_SECONDS = 600
+"""How long pictures are sent again that the service has no room for."""
 UNFINISHED = ("queued", "running")
+TURNED_AWAY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 PART_BYTES = 512
 """More than what a form adds to a file."""
 
 Watch = Callable[[dict[str, Any]], object]
+Busy = Callable[["ServiceError"], object]
 Option = str | int | float | bool | None
 """None is the service's default."""
 
@@ -56,10 +60,22 @@ class Client:
 
     Use it in a ``with`` statement, or ``close`` it. Its methods raise UnreachableError when nothing answers there, and
     ServiceError with what was answered.
+
+    Pictures to stylize that are turned away for now (429 or 503 with ``Retry-After``) are sent again when they may be,
+    for as long as ``patience_seconds`` each time; ``busy`` is told once why they wait.
     """
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        busy: Busy = lambda _: None,
+    ) -> None:
         self._url = url
+        self._patience_seconds = patience_seconds
+        self._busy = busy
         key = load(ClientSettings).api_key.get_secret_value() if key is None else key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
@@ -74,9 +90,7 @@ class Client:
         those of POST /stylize: strength (0..1.5), preserve_color, size (pixels), format, quality (1..100).
         """
         query = {"style": style, **_given(options)}
-        response = self._request(
-            "POST",
-            "/stylize",
+        response = self._send_pictures(
             params=query,
             content=photograph.read_bytes(),
             headers={"Content-Type": "application/octet-stream", "Prefer": f"wait={WAIT_SECONDS}"},
@@ -92,7 +106,7 @@ class Client:
         """Each photograph in a style, in their order, in batches as large as the service takes; or why it is not.
 
         ``style`` and ``options`` are those of ``stylize``. A batch is taken whole or not at all: what keeps it from
-        being taken is raised.
+        being taken, for longer than there is patience, is raised.
         """
         limits = {limit["name"]: limit["value"] for limit in _checked(self._request("GET", "/limits")).json()["limits"]}
         for paths in sliced(photographs, int(limits["batch"]), int(limits["body"])):
@@ -179,8 +193,22 @@ class Client:
     def _begin_batch(self, photographs: Sequence[Path], query: dict[str, str | int | float | bool]) -> dict[str, Any]:
         """The document of the batch that has been queued."""
         images = [("image", (path.name, path.read_bytes())) for path in photographs]
-        job: dict[str, Any] = _checked(self._request("POST", "/stylize", params=query, files=images)).json()
+        job: dict[str, Any] = _checked(self._send_pictures(params=query, files=images)).json()
         return job
+
+    def _send_pictures(self, **parts: Any) -> httpx.Response:
+        """What the service answers to pictures when it has room for them, or when there is no more patience."""
+        deadline = time.monotonic() + self._patience_seconds
+        told = False
+        while True:
+            response = self._request("POST", "/stylize", **parts)
+            seconds = _seconds_to_wait(response)
+            if seconds is None or time.monotonic() + seconds > deadline:
+                return response
+            if not told:
+                self._busy(_error_of(response))
+                told = True
+            time.sleep(seconds)
 
     def _events(self, url: str, heard: str) -> Iterator[Event]:
         """What happens to a job after this event, until it ends or the service lets go.
@@ -234,8 +262,17 @@ def _given(options: dict[str, Option]) -> dict[str, str | int | float | bool]:
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
+    raise _error_of(response)
+
+
+def _error_of(response: httpx.Response) -> ServiceError:
     try:
-        problem = response.json()
+        return ServiceError(response.json())
     except ValueError:
-        problem = {"status": response.status_code, "detail": f"The service answered {response.status_code}."}
-    raise ServiceError(problem)
+        return ServiceError({"status": response.status_code, "detail": f"The service answered {response.status_code}."})
+
+
+def _seconds_to_wait(response: httpx.Response) -> int | None:
+    """When to send again what was turned away for now; None when it was not, or nobody says when."""
+    hint = response.headers.get("Retry-After", "")
+    return max(int(hint), AGAIN_SECONDS) if response.status_code in TURNED_AWAY and hint.isdecimal() else None

@@ -27,6 +27,10 @@ class CommandLine:
         assert any(line.startswith("atelier: ") for line in said.splitlines())
         return said
 
+    def asides(self, *arguments: str, **environment: str) -> str:
+        """What it says beside what it was asked for, when it does that."""
+        return self._run(0, arguments, environment)[1]
+
     def aborted(self, *arguments: str, **environment: str) -> None:
         """It asked, and nobody said yes."""
         self._run(1, arguments, environment)

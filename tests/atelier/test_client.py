@@ -1,16 +1,18 @@
-"""The Python client follows a job through its events, however often they are cut off."""
+"""The Python client sends pictures until there is room, and follows a job however often its events are cut off."""
 
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atelier.client import Client, ServiceError
 from atelier.events import parse_events
+from tests.atelier.conftest import CommandLine
 
 QUEUED = {"state": "queued", "attempt": 0, "progress": None, "urls": {"events": "/jobs/1/events"}}
 DONE = {**QUEUED, "state": "succeeded", "attempt": 1, "result": {}}
@@ -24,17 +26,33 @@ RUNS = {"state": "running", "attempt": 1, "job": None}
 ENDS = {"state": "succeeded", "attempt": 1, "job": DONE}
 
 
+FULL = (503, json.dumps({"detail": "192 jobs are waiting.", "code": "queue-full"}))
+OFTEN = (429, json.dumps({"detail": "Your key may make 2 requests a minute.", "code": "quota-exceeded"}))
+LIMITS = (200, json.dumps({"limits": [{"name": "batch", "value": 2}, {"name": "body", "value": 10_000}]}))
+
+
+def batch_of(*names: str) -> tuple[int, str]:
+    """The answer to a batch that is done at once."""
+    return 202, json.dumps({**DONE, "children": [{"urls": {"result": f"/{name}"}} for name in names]})
+
+
 @contextmanager
-def scripted(*answers: tuple[int, str]) -> Iterator[tuple[str, list[str | None]]]:
+def scripted(*answers: tuple[int, str], retry_after: str = "1") -> Iterator[tuple[str, list[str | None]]]:
     """A service that gives these answers one after the other; its address, and what was said to have been heard."""
     left, heard = iter(answers), []
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def do_GET(self) -> None:
             heard.append(self.headers.get("Last-Event-ID"))
             status, text = next(left)
             self.send_response(status)
             self.send_header("Content-Type", "text/event-stream")
+            if status in (202, 429, 503) and retry_after:
+                self.send_header("Retry-After", retry_after)
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -82,3 +100,51 @@ def test_data_may_hold_colons_and_an_event_without_data_is_none() -> None:
         ["event: state", "id: 1-0", 'data: {"a": "b: c"}', "", "retry: 1", "", "event: x", "id: 2-0"]
     )
     assert (only.name, only.id, only.data) == ("state", "1-0", {"a": "b: c"})
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> list[Path]:
+    """What is in them is nothing to the client."""
+    paths = [tmp_path / f"{name}.jpg" for name in ("a", "b", "c")]
+    for path in paths:
+        path.write_bytes(b"a photograph")
+    return paths
+
+
+def test_pictures_that_are_turned_away_for_now_are_sent_again_and_all_are_stylized(photographs: list[Path]) -> None:
+    why: list[str] = []
+    answers = (LIMITS, OFTEN, FULL, batch_of("a", "b"), (200, "A"), (200, "B"), FULL, (200, "C"))
+    with scripted(*answers) as (url, asked), Client(url, busy=lambda error: why.append(str(error))) as client:
+        stylized = list(client.stylize_all(photographs, "tiny"))
+    assert stylized == list(zip(photographs, (b"A", b"B", b"C"), strict=True))
+    assert len(asked) == len(answers)
+    assert why == ["Your key may make 2 requests a minute.", "192 jobs are waiting."]
+
+
+def test_the_command_line_says_why_it_waits(tmp_path: Path, atelier: CommandLine, photographs: list[Path]) -> None:
+    command = ("stylize", *map(str, photographs[:2]), "--style", "tiny", "-o", f"{tmp_path}/out")
+    with scripted(LIMITS, FULL, FULL, batch_of("a", "b"), (200, "A"), (200, "B")) as (url, _):
+        said = atelier.asides(*command, ATELIER_URL=url)
+    assert said.splitlines() == ["atelier: 192 jobs are waiting. Waiting, for up to 10 minutes."]
+    assert (tmp_path / "out" / "b.jpg").read_bytes() == b"B"
+
+
+def test_patience_has_an_end(photographs: list[Path]) -> None:
+    with (
+        scripted(FULL, FULL) as (url, asked),
+        Client(url, patience_seconds=1.5) as client,
+        pytest.raises(ServiceError, match="192 jobs are waiting"),
+    ):
+        client.stylize(photographs[0], "tiny")
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("retry_after", ["601", "", "soon"])
+def test_who_is_told_to_come_back_much_later_or_at_no_time_does_not_wait(
+    photographs: list[Path], retry_after: str
+) -> None:
+    waits: list[ServiceError] = []
+    with scripted(FULL, retry_after=retry_after) as (url, _), Client(url, busy=waits.append) as client:
+        with pytest.raises(ServiceError, match="192 jobs are waiting"):
+            client.stylize(photographs[0], "tiny")
+        assert waits == []
