@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from contract.errors import PoisonJobError
 from service.problems import BY_CODE
-from tests.service.conftest import LoneGateway, accepted, post, succeed
+from tests.service.conftest import TIMINGS, LoneGateway, accepted, claimed, post, succeed
 from tests.service.conftest import gateway as gateway
 from tests.service.conftest import gateways as gateways
 from trainer.metrics import TrainerMetrics
@@ -21,6 +22,36 @@ from worker.metrics import WorkerMetrics
 DOCKER = Path(__file__).resolve().parents[1] / "docker"
 ON_A_GPU = {"atelier_device_memory_bytes"}
 ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+
+
+Samples = list[tuple[str, dict[str, str], float]]
+HOLDS: dict[str, Callable[[str, str], bool]] = {
+    "=": lambda value, wanted: value == wanted,
+    "!=": lambda value, wanted: value != wanted,
+    "=~": lambda value, pattern: re.fullmatch(pattern, value) is not None,
+    "!~": lambda value, pattern: re.fullmatch(pattern, value) is None,
+}
+"""How Prometheus holds a label against what a query asks for."""
+
+
+def samples(gateway: LoneGateway) -> Samples:
+    families = text_string_to_metric_families(gateway.client.get("/metrics").text)
+    return [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
+
+
+def sums(alert: str, told: Samples) -> list[float]:
+    """What each selector of an alert takes from the figures, all added up."""
+    (expression,) = [expression for name, expression in alerts() if name == alert]
+    found = []
+    for name, conditions in re.findall(r'(atelier_\w+){((?:[^"}]|"[^"]*")*)}', expression):
+        asked = re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', conditions)
+        taken = (
+            value
+            for known, labels, value in told
+            if known == name and all(HOLDS[how](labels.get(label, ""), text) for label, how, text in asked)
+        )
+        found.append(sum(taken))
+    return found
 
 
 @pytest.fixture
@@ -74,6 +105,28 @@ def test_alerts_name_only_codes_that_there_are() -> None:
     found = re.search('code=~"([^"]+)"', failures)
     assert found is not None
     assert set(found[1].split("|")) <= set(BY_CODE)
+
+
+def test_the_failure_of_a_job_is_no_failure_of_the_requests_that_ask_for_it(gateway: LoneGateway) -> None:
+    job_id = accepted(gateway)
+    assert gateway.book.fail(claimed(gateway, job_id), PoisonJobError("It took three workers down."), TIMINGS)
+    for _ in range(3):
+        assert gateway.client.get(f"/jobs/{job_id}/result").status_code == 500
+    assert sums("RequestsFailByOurFault", samples(gateway)) == [0, 1]  # of one request, which made the job
+
+
+def test_an_answer_500_of_any_other_address_is_told_of(gateway: LoneGateway) -> None:
+    broken = {"method": "GET", "route": "/styles", "status": "500"}
+    told: Samples = [*samples(gateway), ("atelier_http_request_seconds_count", broken, 2.0)]
+    assert sums("RequestsFailByOurFault", told) == [2, 2]
+
+
+def test_the_share_of_jobs_that_fail_is_of_those_that_were_done(gateway: LoneGateway) -> None:
+    for _ in range(3):
+        assert gateway.book.fail(claimed(gateway, accepted(gateway)), PoisonJobError("It is the picture."), TIMINGS)
+    succeed(gateway, accepted(gateway))
+    gateway.client.delete(f"/jobs/{accepted(gateway)}")
+    assert sums("JobsFail", samples(gateway)) == [3, 4, 3]
 
 
 def test_prometheus_finds_every_process_where_it_tells_its_figures() -> None:
