@@ -21,10 +21,10 @@ Name = Annotated[str, typer.Argument(help="A style's name, or name@version.")]
 
 @app.command("list")
 def list_styles() -> None:
-    """Lists the styles in the store and their active versions, and drafts."""
-    store = style_store()
+    """Lists the active version of every style, and then drafts that are newer."""
+    catalogue = style_store().catalogue()
     table = Table("style", "version", "status", "source", "network", "title")
-    for card in [*store.cards(), *store.drafts()]:
+    for card in [*catalogue.cards, *catalogue.drafts]:
         network = f"{card.architecture}, {card.norm} norm, width {card.width}"
         table.add_row(card.name, str(card.version), card.status, card.source, network, card.title)
     out.print(table)

@@ -134,6 +134,8 @@ class TrainJob(Message):
     """How large the strokes become, as a multiple of the trainer's own size."""
     content: str | None = Field(default=None, pattern=NAME_PATTERN)
     """A folder inside the trainer's photographs; None is all of them."""
+    replace: bool = True
+    """Whether it may take the place of a style that has the name by then; else it becomes a draft beside that."""
 
     @property
     def pictures(self) -> tuple[ImageRef, ...]:

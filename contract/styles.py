@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -35,6 +36,7 @@ NAME_PATTERN = r"^[a-z0-9_-]{1,64}$"
 VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
 STYLE_PATTERN = rf"{NAME_PATTERN[:-1]}(?:@{VERSION_PATTERN[1:-1]})?$"
 """A name, or a name and a version."""
+CARD_PATTERN = rf"styles/(?P<name>{NAME_PATTERN[1:-1]})/(?P<version>{VERSION_PATTERN[1:-1]})/card\.json"
 CARD_CACHE = 4096
 
 Pictures = Mapping["StylePicture", bytes]
@@ -167,6 +169,16 @@ class StyleCard(StyleDescription):
         return (self.trunk, self.vector) == (other.trunk, other.vector)
 
 
+@dataclass(frozen=True)
+class Catalogue:
+    """All styles, by name."""
+
+    cards: list[StyleCard]
+    """Those that are active."""
+    drafts: list[StyleCard]
+    """Of every style the latest version, where it is a draft that is not active: beside an older one that is, too."""
+
+
 class StyleStore:
     """Published styles. Any number of processes may read and publish at once."""
 
@@ -188,13 +200,20 @@ class StyleStore:
 
     def cards(self) -> list[StyleCard]:
         """The active card of every style, by name."""
-        cards = []
-        for name in self.names():
-            try:
-                cards.append(self.get(name))
-            except StyleNotFoundError:
-                continue  # being published right now
-        return cards
+        return self.catalogue().cards
+
+    def catalogue(self) -> "Catalogue":
+        """All styles: one listing, and a request for each name that has a version."""
+        found = Catalogue([], [])
+        for name, versions in sorted(self._published().items()):
+            with suppress(FileNotFoundError):  # deleted right now
+                active = self._active_or_none(name)
+                if active is not None:
+                    found.cards.append(self._card(StyleRef(name=name, version=active)))
+                latest = self._card(StyleRef(name=name, version=max(versions)))
+                if latest.version != active and (active is None or latest.status is StyleStatus.DRAFT):
+                    found.drafts.append(latest)
+        return found
 
     def get(self, style: str) -> StyleCard:
         """The card of ``name`` (its active version) or ``name@version``.
@@ -213,11 +232,6 @@ class StyleStore:
             return self.get(name)
         except StyleNotFoundError:
             return None
-
-    def drafts(self) -> list[StyleCard]:
-        """The latest card of every style of which no version is active."""
-        inactive = [name for name in self.names() if self.active_card(name) is None]
-        return [cards[-1] for name in inactive if (cards := self._cards_of(name))]
 
     def _not_found(self, name: str, style: str) -> StyleNotFoundError:
         versions = [f"{name}@{version}" for version in self.versions(name)]
@@ -404,6 +418,22 @@ class StyleStore:
     def _active(self, name: str) -> int:
         with store_errors():
             return int(bytes(obstore.get(self._storage, f"styles/{name}/active").bytes()))
+
+    def _active_or_none(self, name: str) -> int | None:
+        try:
+            return self._active(name)
+        except FileNotFoundError:
+            return None
+
+    def _published(self) -> dict[str, list[int]]:
+        """The versions of every style that has one."""
+        with store_errors():
+            paths = [entry["path"] for page in obstore.list(self._storage, prefix="styles") for entry in page]
+        found: dict[str, list[int]] = {}
+        for path in paths:
+            if known := re.fullmatch(CARD_PATTERN, path):
+                found.setdefault(known["name"], []).append(int(known["version"]))
+        return found
 
     def _cards_of(self, name: str) -> list[StyleCard]:
         """The cards of a style's versions, oldest first. What other processes have deleted is not among them."""

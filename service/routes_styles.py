@@ -104,9 +104,10 @@ async def train_style(request: Request, gateway: GatewayDep, client: ClientDep) 
 )
 def list_styles(gateway: GatewayDep) -> StyleList:
     """Styles that share a `trunk` can be blended."""
+    catalogue = gateway.styles.catalogue()
     return StyleList(
-        styles=[StyleItem.of(card) for card in gateway.styles.cards()],
-        drafts=[StyleItem.of(card) for card in gateway.styles.drafts()],
+        styles=[StyleItem.of(card) for card in catalogue.cards],
+        drafts=[StyleItem.of(card) for card in catalogue.drafts],
     )
 
 
@@ -195,7 +196,7 @@ def _submit(gateway: Gateway, upload: StyleUpload, terms: Terms, reservation: Re
         )
     job = TrainJob(
         images=tuple(gateway.images.put(data) for data in upload.pictures),
-        **options.model_dump(exclude={"replace", *WebhookOptions.model_fields}),
+        **options.model_dump(exclude={*WebhookOptions.model_fields}),
     )
     return gateway.queue.admit(job, terms)
 

@@ -239,7 +239,7 @@ class StyleDocument(StyleItem):
 
 
 class StyleList(BaseModel):
-    """The active version of every style, and the latest of those that have none: drafts, to be looked at first."""
+    """The active version of every style, and the latest versions that are none: drafts, to be looked at first."""
 
     styles: list[StyleItem]
     drafts: list[StyleItem]

@@ -245,14 +245,23 @@ class Learner:
         evaluation = self._evaluate(lesson, stylized, reporter, stopped)
         if not reporter.stage(Stage.PUBLISHING):  # canceled in the meantime
             raise StoppedError
-        description = _description(lesson, evaluation, shortcoming(evaluation, stylized))
+        vector = vector_of(bank, STYLE_NAME)
+        reason = shortcoming(evaluation, stylized) or self._taken(lesson.job, vector)
+        description = _description(lesson, evaluation, reason)
         pictures = {
             StylePicture.THUMBNAIL: jpeg(stylized[0]),
             StylePicture.SHEET: jpeg(wide_sheet(lesson.contents, stylized)),
         }
-        card = self._styles.publish(description, trunk, vector_of(bank, STYLE_NAME), pictures, once=True)
+        card = self._styles.publish(description, trunk, vector, pictures, once=True)
         reporter.done()
         return TrainResult(style=card.ref, status=card.status, reason=card.reason, evaluation=card.evaluation)
+
+    def _taken(self, job: TrainJob, vector: bytes) -> str:
+        """Why it may not become the active version, when another style has been given its name while it was learnt."""
+        active = self._styles.active_card(job.name)
+        if job.replace or active is None or self._styles.vector(active) == vector:  # its own, of an attempt cut off
+            return ""
+        return f"While it was learnt, {active.ref} was published: activate this version to put it in its place."
 
     def _evaluate(self, lesson: Lesson, stylized: Tensor, reporter: Reporter, stopped: Stopped) -> Evaluation:
         recipe = self._recipe(lesson.job)

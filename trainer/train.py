@@ -5,7 +5,7 @@
 
 The run can be stopped (Ctrl-C, SIGTERM, SIGKILL) and started again with the same arguments: it goes on from its last
 state, with the same pictures, weights, optimiser and schedule as if it had never stopped. The exit status of a run that
-was stopped is not 0. ``--out`` holds ``bank.safetensors`` (the checkpoint, for ``atelier styles import``), ``state.pt``,
+was stopped is not 0. ``--out`` holds ``bank.safetensors`` (the checkpoint, for ``atelier styles import``), the state,
 ``losses.jsonl`` and a preview.
 """
 

@@ -26,6 +26,7 @@ from contract.errors import (
 from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import (
+    Catalogue,
     Evaluation,
     Scores,
     StyleCard,
@@ -269,17 +270,18 @@ def test_a_draft_can_be_used_by_its_version_and_be_made_active(styles: StyleStor
     assert styles.cards() == [draft]
 
 
-def test_the_latest_draft_of_every_style_without_an_active_version_is_listed(styles: StyleStore) -> None:
-    assert styles.drafts() == []
-    _publish(styles, "wave")
-    _publish_draft(styles, "wave")
+def test_the_latest_version_of_a_style_is_listed_as_a_draft_while_it_is_one_and_not_active(styles: StyleStore) -> None:
+    assert styles.catalogue() == Catalogue([], [])
+    wave = _publish(styles, "wave")
+    better = _publish_draft(styles, "wave")
     _publish_draft(styles, "dusk", b"1")
     dusk, dawn = _publish_draft(styles, "dusk", b"2"), _publish_draft(styles, "dawn")
-    assert styles.drafts() == [dawn, dusk]
-    assert [str(card.ref) for card in styles.cards()] == ["wave@1"]
+    assert styles.catalogue() == Catalogue([wave], [dawn, dusk, better])
     styles.activate(dusk.ref)
     styles.delete(dawn.ref)
-    assert styles.drafts() == []
+    assert styles.catalogue() == Catalogue([dusk, wave], [better])
+    best = _publish(styles, "wave", b"3")
+    assert styles.catalogue() == Catalogue([dusk, best], [])
 
 
 # --- Pictures ---
@@ -388,7 +390,7 @@ def test_a_style_is_removed_with_all_its_versions(styles: StyleStore, settings: 
     assert styles.remove("tiny") == refs
     for store in (styles, _again(settings)):
         assert store.cards() == [wave]
-        assert store.drafts() == []
+        assert store.catalogue().drafts == []
         assert store.versions("tiny") == []
         for style in ("tiny", "tiny@1", "tiny@2"):
             with pytest.raises(StyleNotFoundError, match=f"There is no style '{style}'"):
@@ -602,7 +604,7 @@ def test_a_store_out_of_reach_says_so_and_names_no_path(styles: StyleStore, sett
         lambda: store.activate(card.ref),
         lambda: store.delete(card.ref),
         lambda: store.remove("tiny"),
-        lambda: store.drafts(),
+        lambda: store.catalogue(),
         lambda: store.picture(card, StylePicture.SHEET),
         lambda: store.sweep_trunks(HOUR),
     ):

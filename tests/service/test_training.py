@@ -249,8 +249,16 @@ def test_the_name_of_a_style_that_there_is_must_be_meant(gateway: LoneGateway) -
         assert "replace=true" in response.json()["detail"]
     assert nothing_is_queued(gateway)
     claim = claimed(gateway, training(gateway, "tiny", replace="true"))
+    assert isinstance(claim.record.request, TrainJob)
+    assert claim.record.request.replace, "the trainer looks again when it publishes"
     assert publish(gateway, claim).style.version == 2
     assert gateway.client.get("/styles/tiny").json()["versions"] == [1, 2]
+
+
+def test_a_name_that_is_given_away_meanwhile_was_not_meant(gateway: LoneGateway) -> None:
+    request = claimed(gateway, training(gateway, "free")).record.request
+    assert isinstance(request, TrainJob)
+    assert not request.replace
 
 
 def test_who_trains_may_try_again_after_a_draft_until_a_version_is_active(gateways: Gateways, keys: Keys) -> None:

@@ -186,6 +186,22 @@ def test_a_new_version_is_learnt_beside_the_old_one(service: Service, learnt: Ca
     assert service.styles.get("mine").version == 2
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_style_that_was_given_the_name_meanwhile_stays_the_style_unless_it_was_to_be_replaced(
+    service: Service, work: Work, replace: bool
+) -> None:
+    job_id = service.create("mine", replace=replace)
+    service.publish("mine", tiny_bank("mine", seed=3), StyleSource.IMPORTED)
+    work(Trainer(service.settings)).result(100)
+    result = result_of(service.book.get(job_id))
+    assert str(result.style) == "mine@2"
+    assert result.status is (StyleStatus.PUBLISHED if replace else StyleStatus.DRAFT)
+    assert result.reason == (
+        "" if replace else ("While it was learnt, mine@1 was published: activate this version to put it in its place.")
+    )
+    assert service.styles.get("mine").version == (2 if replace else 1)
+
+
 # --- What it begins with -------------------------------------------------------------------------------------------
 
 
@@ -322,7 +338,7 @@ def test_a_training_that_stops_is_gone_on_with_and_ends_where_it_would_have_ende
 
 
 def test_a_trainer_that_dies_between_publishing_and_saying_so_publishes_once(service: Service, work: Work) -> None:
-    job_id = service.create()
+    job_id = service.create(replace=False)
     claim = claim_of(service.book, job_id)
     assert claim is not None
     learner = Learner(service.settings, service.storage, service.images, service.styles, torch.device("cpu"))
@@ -332,7 +348,8 @@ def test_a_trainer_that_dies_between_publishing_and_saying_so_publishes_once(ser
     published = learner.learn(job_id, job, reporter, lambda: False)
     assert service.book.release(claim)
     work(Trainer(service.settings)).result(100)
-    assert result_of(service.book.get(job_id)).style == published.style
+    result = result_of(service.book.get(job_id))
+    assert (result.style, result.status) == (published.style, StyleStatus.PUBLISHED)
     assert service.styles.versions("mine") == [1]
 
 
@@ -343,15 +360,17 @@ def test_a_style_whose_evaluation_kills_its_trainer_is_published_without_optimis
     claim = claim_of(service.book, job_id)
     assert claim is not None
     learner = Learner(service.settings, service.storage, service.images, service.styles, torch.device("cpu"))
+    reporter = Reporter(service.book, service.images, claim, 1000)
     job = claim.record.request
     assert isinstance(job, TrainJob)
 
     def die(*_: object, **__: object) -> None:
         raise SystemExit
 
-    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+    with monkeypatch.context() as dying:
         dying.setattr("trainer.evaluation.optimised", die)
-        learner.learn(job_id, job, Reporter(service.book, service.images, claim, 1000), lambda: False)
+        with pytest.raises(SystemExit):
+            learner.learn(job_id, job, reporter, lambda: False)
     assert service.book.release(claim)
     work(Trainer(service.settings)).result(100)
     evaluation = result_of(service.book.get(job_id)).evaluation
