@@ -14,7 +14,10 @@ from contract.styles import StyleCard, StyleDescription, StyleSource, StyleStore
 if TYPE_CHECKING:
     from generator.checkpoint import Checkpoint
 
-app = typer.Typer(no_args_is_help=True, help="The styles of the model store.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The styles of the model store itself: of ATELIER_STORE, else of the data folder. ATELIER_URL is not asked.",
+)
 
 Name = Annotated[str, typer.Argument(help="A style's name, or name@version.")]
 

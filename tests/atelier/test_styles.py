@@ -121,3 +121,14 @@ def test_nothing_is_deleted_without_a_yes(
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     atelier.aborted("styles", "delete", "dawn")
     assert store.versions("dawn") == [1]
+
+
+def test_the_store_is_worked_on_wherever_the_service_is_and_the_help_says_so(
+    tmp_path: Path, atelier: CommandLine, store: StyleStore
+) -> None:
+    (tmp_path / "bank.safetensors").write_bytes(tiny_bank("dawn").to_bytes())
+    atelier.output("styles", "import", str(tmp_path / "bank.safetensors"), ATELIER_URL="http://127.0.0.1:1")
+    assert store.get("dawn").version == 1
+    said = atelier.output("styles", "--help")
+    assert "ATELIER_STORE" in said
+    assert "ATELIER_URL is not asked" in said
