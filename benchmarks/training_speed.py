@@ -69,7 +69,12 @@ def ours(arguments: argparse.Namespace, content: Tensor, style: Tensor, *, quick
     descriptor = Descriptor(arguments.vgg, config.layers).to(device).to(memory_format=torch.channels_last)
     loss = PerceptualLoss(descriptor, config).with_styles([[style]])
     train = TrainConfig(
-        GeneratorConfig(width=arguments.width), config, iterations=10**6, batch=len(content), frozen_trunk=quick
+        GeneratorConfig(width=arguments.width),
+        config,
+        iterations=10**6,
+        batch=len(content),
+        optimizer="adam" if quick else "muon",  # as a bank has it
+        frozen_trunk=quick,
     )
     generator = Generator(train.generator)
     names = (CONTENT_ROW, "style")

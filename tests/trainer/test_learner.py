@@ -1,26 +1,34 @@
 """From a job to a style: what is published, and how a job fails. On a real Redis and a real store, in one process."""
 
+import io
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import obstore
 import pytest
+import safetensors.torch
 import torch
+from PIL import Image
 
 from contract.errors import StoreUnavailableError, TrainingDivergedError
-from contract.jobbook import Claim
-from contract.jobs import JobRecord, JobState, Stage, TrainJob
+from contract.jobbook import Claim, JobBook
+from contract.jobs import JobRecord, JobState, Progress, Stage, TrainJob
 from contract.styles import StyleCard, StylePicture, StyleSource, StyleStatus
 from generator.checkpoint import Checkpoint, content_row
 from tests.conftest import claim_of, tiny_bank, until
 from tests.pictures import decoded, encoded
 from tests.trainer.conftest import able, patches, pictures
+from tests.trainer.file_server import IMPATIENT, Served, serving, stay_at_home
 from tests.trainer.service import LONG, Service, base_bank, easy_painting, gone, hard_painting, result_of
 from trainer.app import Trainer
 from trainer.content import Photographs
+from trainer.fetch import Sources, descriptor_file, fetch_missing
 from trainer.learner import TRAININGS, Learner
 from trainer.reporter import Reporter
 from trainer.settings import TrainerSettings
@@ -433,6 +441,59 @@ def test_a_style_picture_that_cannot_be_used_fails_the_job(
 
 def test_a_style_picture_that_is_lost_fails_the_job(service: Service, learnt: Callable[..., JobRecord]) -> None:
     assert failure(learnt("mine", images=(gone(service.images),)))[0] == "image-lost"
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vgg: Path, photographs: Path) -> Iterator[Served]:
+    """What training needs, where it is published: on a server of our own."""
+    stay_at_home(monkeypatch, tmp_path)
+    weights, pictures = io.BytesIO(), io.BytesIO()
+    torch.save(safetensors.torch.load_file(vgg), weights)
+    with zipfile.ZipFile(pictures, "w") as packed:
+        for path in photographs.iterdir():
+            packed.writestr(f"val2017/{path.stem}.jpg", encoded(Image.open(path), "JPEG"))
+    with serving(vgg19_pth=weights.getvalue(), val2017_zip=pictures.getvalue()) as served:
+        sources = Sources(served.source("vgg19.pth"), served.source("vgg19.pth"), served.source("val2017.zip"))
+        fetching = partial(fetch_missing, sources=sources, patience=IMPATIENT)
+        monkeypatch.setattr("trainer.learner.fetch_missing", fetching)
+        monkeypatch.setattr("trainer.learner.descriptor_file", partial(descriptor_file, sources=sources))
+        yield served
+
+
+def test_what_is_missing_is_fetched_as_a_stage_of_the_first_job(
+    service: Service, work: Work, published: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Progress] = []
+    progress = JobBook.progress
+
+    def listen(book: JobBook, claim: Claim, now: Progress, *, lasts: bool = False) -> bool:
+        told.append(now)
+        return progress(book, claim, now, lasts=lasts)
+
+    monkeypatch.setattr(JobBook, "progress", listen)
+    bare = service.settings.model_copy(update={"vgg": None, "content": None, "fetch": "auto"})
+    first, second = service.create("first"), service.create("second")
+    for job_id in (first, second):
+        work(Trainer(bare)).result(100)
+        assert service.book.get(job_id).state is JobState.SUCCEEDED
+    fetching = [now for now in told if now.stage is Stage.FETCHING]
+    assert fetching, "it says so"
+    assert re.search(r"vgg19\.pth: \d+ of \d+ MB", fetching[0].detail)
+    assert told.index(fetching[-1]) < next(i for i, now in enumerate(told) if now.stage is Stage.TRAINING)
+    assert [request["Path"] for request in published.requests] == ["/vgg19.pth", "/val2017.zip"], "once"
+
+
+def test_what_cannot_be_fetched_fails_the_job_and_says_what_to_put_where(
+    service: Service, work: Work, published: Served
+) -> None:
+    published.statuses += [404]
+    bare = service.settings.model_copy(update={"vgg": None, "content": None, "fetch": "auto"})
+    job_id = service.create()
+    work(Trainer(bare)).result(100)
+    code, detail = failure(service.book.get(job_id))
+    assert code == "training-data-missing"
+    assert "as descriptor/vgg19.pth, or name a file of these weights with ATELIER_VGG" in detail
+    assert str(bare.data) not in detail
 
 
 @pytest.mark.parametrize("missing", ["content", "vgg"])
