@@ -42,7 +42,9 @@ from worker.choice import Probe, choose
 from worker.engine import Engine, NetworkCache
 from worker.heartbeat import Heartbeat, Keeping
 from worker.isolation import Isolation
+from worker.memory import DecodedPictures
 from worker.metrics import WorkerMetrics
+from worker.passing import Passing
 from worker.pools import start_threads
 from worker.settings import WorkerSettings
 from worker.stylizer import Stopwatch, Stylizer
@@ -78,17 +80,25 @@ class Worker:
         )
         build = choose(device, settings.engine, settings.precision, settings.engine_cache, self._probe)
         settings.scratch_folder.mkdir(parents=True, exist_ok=True)
+        tile_above_pixels = round(settings.tile_above_megapixels * 1e6)
         engine = Engine(
             NetworkCache(self.styles.read_trunk, build, settings.trunk_cache_megabytes * 2**20, self.metrics),
-            tile_above_pixels=round(settings.tile_above_megapixels * 1e6),
+            tile_above_pixels=tile_above_pixels,
             tile_side=TILE_SIDE,
             scratch=settings.scratch_folder,
         )
         self.batcher = Batcher(engine, round(settings.batch_megapixels * 1e6), self.metrics)
-        self.stylizer = Stylizer(
-            ImageStore(storage), self.styles, self.batcher, max_pixels=round(settings.max_upload_megapixels * 1e6)
+        max_pixels = round(settings.max_upload_megapixels * 1e6)
+        self.memory = DecodedPictures(
+            max_pixels,
+            whole_pixels=tile_above_pixels,
+            threads=settings.concurrency,
+            meanwhile=self._make_small_one,
         )
+        self.stylizer = Stylizer(ImageStore(storage), self.styles, self.batcher, max_pixels, self.memory)
+        self.passing = Passing(self.book, self.heartbeat, lambda job: self.stylizer.is_small(job))
         self.isolation = Isolation()
+        self._stopping = False
         log.info("worker starts", worker=self.name, device=str(device))
 
     def _probe(self) -> Probe:
@@ -121,13 +131,16 @@ class Worker:
         claimed only when it can be worked on alone, so that it takes nobody's attempts with it but its own."""
         with self.isolation.shared():
             pick = self.book.pick(alone=False)
+            if pick.claim:
+                self.passing.claimed()
             self._work_on(pick)
-        if pick.suspect:
+        if pick.suspect or self.passing.heard_of_suspect():
             with self.isolation.alone():
                 self._work_on(self.book.pick(alone=True))
 
     def stop(self) -> None:
         """Told to end, Celery waits for the jobs under way: those that would take long go back to the queue now."""
+        self._stopping = True
         self.batcher.stop_large()
 
     def close(self) -> None:
@@ -138,6 +151,18 @@ class Worker:
         if pick.claim:
             with structlog.contextvars.bound_contextvars(job=pick.claim.job_id), job_span(pick.claim.record):
                 self._attempt(pick.claim)
+
+    def _make_small_one(self) -> bool:
+        """What a thread does while its large picture waits for room; whether there was a small one to make."""
+        if self._stopping or self.isolation.waiting_alone:
+            return False
+        try:
+            claim = self.passing.small()
+            self._work_on(Pick(claim))
+        except (AtelierError, MemoryError) as error:  # the large picture is not to blame; the reaper sees to the other
+            log.warning("no small picture is made meanwhile", reason=str(error) or type(error).__name__)
+            return False
+        return claim is not None
 
     def _attempt(self, claim: Claim) -> None:
         """Stylizes, and ends the job with a picture or with a reason. Nothing else escapes but a lost Redis."""

@@ -15,7 +15,8 @@ class WorkerSettings(ContractSettings):
     precision: str = ""
     """``float32``, ``bfloat16``, ``float16`` or ``int8``; default: the fastest that is exact, which int8 is not."""
     concurrency: int = Field(default=4, ge=1)
-    """Jobs that are decoded, encoded or waited for at once; the engine takes them in batches."""
+    """Jobs that are decoded, encoded or waited for at once; the engine takes them in batches. Large pictures have one
+    fewer, so that small ones need not wait for them."""
     batch_megapixels: float = Field(default=1.0, gt=0)
     """How many megapixels go through the generator at once; one picture alone may be larger."""
     tile_above_megapixels: float = Field(default=2.0, gt=0)

@@ -1,5 +1,6 @@
 """The stylizer: from a job to a picture in the store. It is built once and stylizes many."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,24 +9,27 @@ from functools import lru_cache
 from typing import Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from contract.errors import BlendError, ImageLostError
-from contract.images import ImageStore
+from contract.images import ImageRef, ImageStore, PictureFile, fitted
 from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.styles import StyleCard, StyleRef, StyleStore
 from contract.tracing import just_ended, span
 from generator.checkpoint import content_row, style_vector
-from generator.pictures import Picture, decode, encode, pixel_count
+from generator.pictures import FORMATS, Picture, decode, encode, pixel_count
 from generator.pixels import Pixels
 from worker.batcher import Batcher
 from worker.colours import towards_palette_of, with_colours_of
-from worker.memory import PixelBudget
+from worker.memory import DecodedPictures, PictureSize
 
 VECTOR_CACHE = 4096
 """Style vectors in memory: 13 kB each for the full-width network."""
 TRUNK_CACHE = 256
 """Trunks whose content row is in memory, 13 kB each, too."""
+SIZE_CACHE = 4096
+"""Pictures whose size is remembered, once it was looked at."""
 
 
 @dataclass
@@ -59,14 +63,17 @@ class Attempt(Protocol):
 class Stylizer:
     """decode → generate → encode → keep."""
 
-    def __init__(self, images: ImageStore, styles: StyleStore, batcher: Batcher, max_pixels: int) -> None:
+    def __init__(
+        self, images: ImageStore, styles: StyleStore, batcher: Batcher, max_pixels: int, memory: DecodedPictures
+    ) -> None:
         self._images = images
         self._styles = styles
         self._batcher = batcher
         self._max_pixels = max_pixels
-        self._memory = PixelBudget(max_pixels)
+        self._memory = memory
         self._style = lru_cache(maxsize=VECTOR_CACHE)(self._load_style)
         self._content_row = lru_cache(maxsize=TRUNK_CACHE)(self._load_content_row)
+        self._size = lru_cache(maxsize=SIZE_CACHE)(self._load_size)
 
     def stylize(self, job: StylizeJob, watch: Stopwatch, attempt: Attempt) -> StylizeResult:
         """Makes the picture and puts it into the store.
@@ -74,12 +81,14 @@ class Stylizer:
         Raises AtelierError for what can go wrong with the job, CancelledError when the attempt holds no more.
         """
         trunk, vector = self._blend(job)
-        data = self._open(job)
+        data = self._open(job.content)
         attempt.waits()
-        with self._memory.reserved(pixel_count(data), attempt.holds):
+        size = size_of(data, job.size)
+        with self._memory.reserved(size, attempt.holds) as room:
             attempt.works()
             with watch.measure("decode_seconds"):
                 content = decode(data, long_side=job.size, max_pixels=self._max_pixels)
+            room.shrink_to(size.result_pixels)
             attempt.waits()
             with span("batch") as batch:  # the turn is waited for, then the engine works
                 stylized = self._batcher.submit(
@@ -97,9 +106,16 @@ class Stylizer:
             media_type=job.media_type, width=width, height=height, bytes=image.bytes, sha256=image.sha256
         )
 
-    def _open(self, job: StylizeJob) -> bytes:
+    def is_small(self, job: StylizeJob) -> bool:
+        """Whether its picture waits for no large one. Raises AtelierError as ``stylize`` would."""
+        return self._memory.is_small(self._size(job.content, job.size))
+
+    def _load_size(self, content: ImageRef, long_side: int | None) -> PictureSize:
+        return size_of(self._open(content), long_side)
+
+    def _open(self, content: ImageRef) -> bytes:
         try:
-            return self._images.open(job.content)
+            return self._images.open(content)
         except FileNotFoundError:
             raise ImageLostError("The uploaded picture is no longer in the store: send it again.") from None
 
@@ -128,6 +144,15 @@ class Stylizer:
     def _load_style(self, ref: StyleRef) -> tuple[StyleCard, Tensor]:
         card = self._styles.get(str(ref))
         return card, style_vector(self._styles.vector(card))
+
+
+def size_of(data: bytes, long_side: int | None) -> PictureSize:
+    """The size of a picture that is not decoded yet, and of its result. Raises as ``decode``."""
+    pixels = pixel_count(data)
+    if long_side is None:
+        return PictureSize(pixels, pixels)
+    with Image.open(PictureFile(data), formats=FORMATS) as image:  # its header is good, or we were not here
+        return PictureSize(pixels, math.prod(fitted(image.size, long_side)))
 
 
 def _coloured(job: StylizeJob, content: Pixels, stylized: Pixels) -> Pixels:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from contract.errors import BlendError, BrokenImageError, ImageLostError, ImageTooLargeError, StyleNotFoundError
+from contract.errors import (
+    BlendError,
+    BrokenImageError,
+    ImageLostError,
+    ImageTooLargeError,
+    StyleNotFoundError,
+    UnsupportedImageError,
+)
 from contract.images import ImageRef, ImageStore, MediaType
 from contract.jobs import StyleShare, StylizeJob
 from contract.settings import ContractSettings
@@ -20,15 +27,17 @@ from contract.storage import open_storage
 from contract.styles import StyleDescription, StyleRef, StyleSource, StyleStore
 from generator.checkpoint import CONTENT_ROW, Checkpoint, trunk_of, vector_file, vector_of
 from generator.pixels import Pixels, to_pixels, to_tensor
-from tests.conftest import publish_tiny, tiny_bank
+from tests.conftest import publish_tiny, tiny_bank, until
 from worker.batcher import Batcher
 from worker.colours import towards_palette_of, with_colours_of
 from worker.engine import Engine, NetworkCache
+from worker.memory import DecodedPictures, PictureSize
 from worker.networks import TorchNetwork
-from worker.stylizer import Stopwatch, Stylizer
+from worker.stylizer import Stopwatch, Stylizer, size_of
 
 MAX_PIXELS = 100_000
 TILE_ABOVE = 20_000
+SECONDS = 30
 TINY = StyleRef(name="tiny", version=1)
 
 
@@ -38,11 +47,16 @@ def images(settings: ContractSettings) -> ImageStore:
 
 
 @pytest.fixture
-def stylizer(images: ImageStore, styles: StyleStore, tmp_path: Path) -> Iterator[Stylizer]:
+def memory() -> DecodedPictures:
+    return DecodedPictures(MAX_PIXELS, whole_pixels=TILE_ABOVE, threads=4)
+
+
+@pytest.fixture
+def stylizer(images: ImageStore, styles: StyleStore, memory: DecodedPictures, tmp_path: Path) -> Iterator[Stylizer]:
     publish_tiny(styles, "tiny", seed=1)
     networks = NetworkCache(styles.read_trunk, lambda generator: TorchNetwork(generator, torch.device("cpu")), 2**30)
     batcher = Batcher(Engine(networks, tile_above_pixels=TILE_ABOVE, tile_side=64, scratch=tmp_path), 10**6)
-    yield Stylizer(images, styles, batcher, max_pixels=MAX_PIXELS)
+    yield Stylizer(images, styles, batcher, max_pixels=MAX_PIXELS, memory=memory)
     batcher.close()
 
 
@@ -211,6 +225,64 @@ def test_a_large_picture_is_the_same_and_its_progress_is_told(stylizer: Stylizer
     assert np.abs(pixels.astype(int) - drawn(bank, content, bank.styles[0])).max() <= 1
     assert keeping.fractions == sorted(keeping.fractions)
     assert keeping.fractions[-1] == pytest.approx(1)
+
+
+# --- Room in memory ---
+
+
+def test_a_picture_that_is_enlarged_waits_for_as_much_room_as_its_result_takes(
+    stylizer: Stylizer, images: ImageStore, memory: DecodedPictures
+) -> None:
+    """Its file of 1,485 pixels would fit, its result of 66,000 does not."""
+    watch, keeping = Stopwatch(), Keeping()
+    request = job(images.put(photograph()), size=300)
+    with ThreadPoolExecutor(1) as pool:
+        with memory.reserved(PictureSize(50_000, 50_000), lambda: True):
+            enlarged = pool.submit(stylizer.stylize, request, watch, keeping)
+            until(lambda: bool(memory._large._waiting), SECONDS, "the enlarged one to wait")
+            assert (keeping.turns, watch.seconds) == (["waits"], {})
+        result = enlarged.result(SECONDS)
+    assert (result.width, result.height) == (300, 220)
+
+
+def test_a_picture_that_is_scaled_down_has_the_room_of_its_result_once_it_is_decoded(
+    stylizer: Stylizer, images: ImageStore, memory: DecodedPictures
+) -> None:
+    used: list[int] = []
+
+    class Watching(Keeping):
+        def works(self) -> None:
+            used.append(memory._large._used)
+
+    stylizer.stylize(job(images.put(photograph(300, 200)), size=30), Stopwatch(), Watching())
+    assert used == [300 * 200, 30 * 20]
+    assert memory._large._used == 0
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "expected"),
+    [
+        ((45, 33), None, PictureSize(1485, 1485)),
+        ((45, 33), 90, PictureSize(1485, 5940)),
+        ((33, 45), 90, PictureSize(1485, 5940)),
+        ((400, 20), 40, PictureSize(8000, 80)),
+    ],
+)
+def test_the_size_of_a_picture_is_that_of_its_file_and_of_its_result(
+    sides: tuple[int, int], size: int | None, expected: PictureSize
+) -> None:
+    assert size_of(photograph(*sides), size) == expected
+
+
+def test_what_is_no_picture_has_no_size() -> None:
+    with pytest.raises(UnsupportedImageError):
+        size_of(b"not a picture", 90)
+
+
+def test_a_picture_is_small_by_its_file_and_by_its_result(stylizer: Stylizer, images: ImageStore) -> None:
+    content, large = images.put(photograph()), images.put(photograph(200, 150))
+    jobs = [job(content), job(content, size=150), job(content, size=200), job(large, size=40)]
+    assert [stylizer.is_small(each) for each in jobs] == [True, True, False, False]
 
 
 # --- Blends, strength, colours ---
