@@ -7,6 +7,7 @@ to them: so a thousand listeners hold no connection to Redis while nothing happe
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ CONNECTIONS = 16
 BLOCK_MILLISECONDS = 2000
 RECONNECT_SECONDS = 0.5
 ROOM_HINT_SECONDS = 5
+CLIENT_SHARE = 1 / 4
+"""Of all places, for one client: others wait, too."""
 BEGINNING = "0-0"
 """Before every event."""
 
@@ -38,6 +41,11 @@ class JobEvent:
     def ends(self) -> bool:
         """Whether the job has ended with it."""
         return "state" in self.fields and JobState(self.fields["state"]).is_terminal
+
+
+def places_of_a_client(max_listeners: int) -> int:
+    """How many of so many places one client may take."""
+    return max(1, int(max_listeners * CLIENT_SHARE))
 
 
 def connect_async(url: str) -> Redis:
@@ -59,6 +67,7 @@ class Watcher:
     def __init__(self, client: Redis, *, max_listeners: int) -> None:
         self._redis = client
         self._max_listeners = max_listeners
+        self._places = Counter[str]()
         self._listening: dict[str, set[asyncio.Event]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._released = False
@@ -67,19 +76,33 @@ class Watcher:
     def listeners(self) -> int:
         return sum(map(len, self._listening.values()))
 
-    def check_room(self) -> None:
-        """Raises TooManyListenersError when as many listen as may."""
-        if self.listeners >= self._max_listeners:
+    @contextmanager
+    def place(self, client: str = "") -> Iterator[None]:
+        """A place to listen from, for this client; empty where clients are not told apart.
+
+        Raises TooManyListenersError when as many are taken as may, or as many by this client as its share.
+        """
+        if self._places.total() >= self._max_listeners:
             raise TooManyListenersError(
                 f"{self._max_listeners} requests wait for jobs, and no more may: try again in a moment.",
                 retry_after_seconds=ROOM_HINT_SECONDS,
             )
+        share = places_of_a_client(self._max_listeners)
+        if client and self._places[client] >= share:
+            raise TooManyListenersError(
+                f"{share} requests with your key wait for jobs, and no more may at once: wait for one of them.",
+                retry_after_seconds=ROOM_HINT_SECONDS,
+            )
+        self._places[client] += 1
+        try:
+            yield
+        finally:
+            self._places[client] -= 1
 
-    async def wait_for_end(self, job_id: str, seconds: float) -> bool:
-        """Whether the job ends within this long. Raises TooManyListenersError."""
-        self.check_room()
+    async def wait_for_end(self, job_id: str, seconds: float, client: str = "") -> bool:
+        """Whether the job ends within this long. Takes a place for it, and raises TooManyListenersError."""
         deadline = time.monotonic() + seconds
-        with self._listener(job_id) as changed:
+        with self.place(client), self._listener(job_id) as changed:
             while not self._released:
                 changed.clear()
                 try:
@@ -94,7 +117,7 @@ class Watcher:
         """The events of a job after this one, until it has ended; None whenever there was none for so long, and while
         Redis is away.
 
-        Close it (``contextlib.aclosing``) when you leave it early.
+        Take a place for it, and close it (``contextlib.aclosing``) when you leave it early.
         """
         with self._listener(job_id) as changed:
             while not self._released:

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from contract.errors import AtelierError, QueueUnavailableError
 from contract.jobbook import JobBook, Snapshot
@@ -23,10 +25,29 @@ RETRY_MILLISECONDS = 2000
 
 
 class EventStream(StreamingResponse):
-    """The framework's own class makes events of what a route yields: then an unknown job is no 404, and the time
-    between pings no setting."""
+    """A stream that is sent from a place among those who listen.
+
+    The framework's own class makes events of what a route yields: then an unknown job is no 404, and the time between
+    pings no setting.
+    """
 
     media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        content: AsyncIterator[bytes],
+        status_code: int = HTTPStatus.OK,
+        *,
+        place: AbstractContextManager[None],
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(content, status_code, headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises TooManyListenersError before anything is sent."""
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 @dataclass(frozen=True)

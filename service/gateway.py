@@ -99,10 +99,12 @@ class Gateway:
             raise SwitchedOffError("Pictures are not fetched here: send the picture, or have ATELIER_IMAGE_URLS set.")
         return await self.outbound.fetch(url, max_body_bytes(self.settings))
 
-    async def wait(self, job_id: str, seconds: float) -> None:
-        """Returns when the job has ended or the time is over; at once in a gateway that stops, or has too many wait."""
+    async def wait(self, client: Client, job_id: str, seconds: float) -> None:
+        """Returns when the job has ended or the time is over; at once in a gateway that stops, or has too many wait,
+        be they of this client's.
+        """
         with suppress(TooManyListenersError):
-            await self.watcher.wait_for_end(job_id, seconds)
+            await self.watcher.wait_for_end(job_id, seconds, client.name)
 
 
 def _gateway(request: Request) -> Gateway:

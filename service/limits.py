@@ -12,6 +12,7 @@ from contract.jobs import (
     MIN_STROKE_SIZE,
     Priority,
 )
+from contract.watch import places_of_a_client
 from contract.webhooks import MAX_DELIVERIES, MAX_WEBHOOKS
 from service.clients import Client
 from service.guard import max_body_bytes
@@ -34,8 +35,10 @@ def _of_keys(settings: ServiceSettings, client: Client) -> list[Limit]:
     uploads = client.uploads or settings.max_uploads_per_key
     rate = client.requests_per_minute or settings.requests_per_minute
     told = [
-        _set("uploads_per_key", uploads, "requests", "max_uploads_per_key", "Bodies of one key that come in at once.")
-    ]
+        _set("uploads_per_key", uploads, "requests", "max_uploads_per_key", "Bodies of one key that come in at once."),
+        _set("waiting_per_key", places_of_a_client(settings.max_waiting), "requests", "max_waiting",
+             "Requests of one key that wait for a job, or follow its events, at once."),
+    ]  # fmt: skip
     if rate is not None:
         told.append(_set("requests_per_minute", rate, "requests", "requests_per_minute",
                          "Requests of one key that make jobs, in any minute."))  # fmt: skip

@@ -62,7 +62,7 @@ async def get_job(
     """With `wait=N` the answer comes when the job ends, or after N seconds."""
     record = client.own(await run_in_threadpool(gateway.book.get, job_id))
     if wait > 0 and not record.state.is_terminal:
-        await gateway.wait(job_id, min(wait, gateway.settings.max_wait_seconds))
+        await gateway.wait(client, job_id, min(wait, gateway.settings.max_wait_seconds))
         record = await run_in_threadpool(gateway.book.get, job_id)
     if not record.state.is_terminal:
         response.headers["Retry-After"] = POLL_HINT_SECONDS[record.request.kind]
@@ -87,12 +87,15 @@ async def get_events(job_id: str, gateway: GatewayDep, client: ClientDep, last_e
     send by themselves when they come back, the stream goes on where it was. A comment comes when nothing has for 15
     seconds.
     """
-    gateway.watcher.check_room()
     beginning = await run_in_threadpool(begin, gateway.book, job_id, last_event_id)
     client.own(beginning.snapshot.record)
     if beginning.is_over:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    return EventStream(stream(gateway, beginning), headers={"X-Job-Id": job_id, **EVENT_HEADERS})
+    return EventStream(
+        stream(gateway, beginning),
+        place=gateway.watcher.place(client.name),
+        headers={"X-Job-Id": job_id, **EVENT_HEADERS},
+    )
 
 
 @router.get(

@@ -106,7 +106,7 @@ async def stylize(
         response = accepted(record)
     else:
         if prefer.wait_seconds > 0 and not record.state.is_terminal:
-            await gateway.wait(record.id, prefer.wait_seconds)
+            await gateway.wait(client, record.id, prefer.wait_seconds)
             record = await run_in_threadpool(_as_it_is_now, gateway, record)
         response = await run_in_threadpool(answer, gateway.images, record, accept)
         response.headers["X-Cache"] = "hit" if admission.how == "hit" else "miss"

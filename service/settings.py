@@ -75,7 +75,8 @@ class ServiceSettings(ContractSettings):
     max_wait_seconds: float = Field(default=60, ge=0)
     """The longest that a client may ask to wait."""
     max_waiting: int = Field(default=1000, ge=1)
-    """Requests that may wait for a job, or follow its events, at once. One more is answered as things are, or 503."""
+    """Requests that may wait for a job, or follow its events, at once; of one key a quarter. One more is answered as
+    things are, or 503."""
     max_connections: int = Field(default=10_000, ge=1)
     """Open connections. For one more, the one that has waited longest without a request is closed."""
     metrics_public: bool = False

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from contract.images import ImageRef
 from contract.jobbook import Claim, JobBook, connect
 from contract.jobs import Progress, Stage, Timings
 from contract.settings import ContractSettings
-from contract.watch import BEGINNING, CONNECTIONS, JobEvent, Watcher, connect_async
+from contract.watch import BEGINNING, CONNECTIONS, JobEvent, Watcher, connect_async, places_of_a_client
 from tests.contract.conftest import RESULT, TRAINED, a_job, a_training, claimed, own_redis, silence
 
 ENDS: dict[str, Callable[[JobBook, Claim], object]] = {
@@ -229,6 +229,30 @@ def test_one_listener_more_than_may_is_refused_until_another_has_gone(book: JobB
             assert not await watcher.wait_for_end(job_id, 0.1)
 
     asyncio.run(watch())
+
+
+def test_a_client_takes_its_share_of_the_places_and_leaves_the_others(redis_url: str) -> None:
+    async def watch() -> None:
+        async with _watcher(redis_url, max_listeners=8) as watcher:
+            with ExitStack() as anns, ExitStack() as others:
+                for _ in range(2):
+                    anns.enter_context(watcher.place("ann"))
+                with pytest.raises(TooManyListenersError, match="2 requests with your key"), watcher.place("ann"):
+                    pass
+                for client in ("bob", "bob", "", "", "", ""):  # whoever has no name has no share
+                    others.enter_context(watcher.place(client))
+                with pytest.raises(TooManyListenersError, match="8 requests"), watcher.place("cid"):
+                    pass
+                anns.close()
+                with watcher.place("ann"):
+                    pass
+
+    asyncio.run(watch())
+
+
+@pytest.mark.parametrize(("places", "share"), [(1, 1), (3, 1), (8, 2), (1000, 250)])
+def test_the_share_of_a_client_is_a_quarter_and_a_place_at_least(places: int, share: int) -> None:
+    assert places_of_a_client(places) == share
 
 
 def test_nobody_listens_to_redis_when_nobody_listens(book: JobBook, redis_client: "Redis", redis_url: str) -> None:

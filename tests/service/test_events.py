@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.service.conftest import (
     PATIENCE_SECONDS,
     TIMINGS,
     Gateways,
+    Keys,
     LoneGateway,
     accepted,
     claimed,
@@ -200,6 +201,41 @@ def test_one_listener_more_than_may_is_refused(gateways: Gateways) -> None:
             asked = gateway.client.get(f"/jobs/{job_id}", params={"wait": 50})
             assert asked.json()["state"] == "queued"
             assert asked.elapsed.total_seconds() < 20
+
+
+def test_one_key_takes_its_share_of_the_streams_and_leaves_the_others(gateways: Gateways, keys: Keys) -> None:
+    ann, bob = keys.make("ann"), keys.make("bob")
+    with gateways(api_keys=keys.path, max_waiting=8) as gateway:
+        anns, bobs = accepted(gateway, **ann), accepted(gateway, **bob)
+        with ExitStack() as streams:
+            for headers, job_id in ((ann, anns), (ann, anns), (bob, bobs)):
+                stream = gateway.client.stream("GET", f"/jobs/{job_id}/events", headers=headers)
+                assert streams.enter_context(stream).status_code == 200
+            with gateway.client.stream("GET", f"/jobs/{anns}/events", headers=ann) as refused:
+                assert refused.status_code == 503
+                refused.read()
+                assert code(refused) == "too-many-listeners"
+                assert "with your key" in refused.json()["detail"]
+            asked = gateway.client.get(f"/jobs/{anns}", params={"wait": 50}, headers=ann)
+            assert asked.json()["state"] == "queued"
+            assert asked.elapsed.total_seconds() < 20
+        until(lambda: gateway.watcher.listeners == 0, what="the streams to end")
+        with gateway.client.stream("GET", f"/jobs/{anns}/events", headers=ann) as again:
+            assert again.status_code == 200
+        limits = gateway.client.get("/limits", headers=ann).json()["limits"]
+        assert [limit["value"] for limit in limits if limit["name"] == "waiting_per_key"] == [2]
+
+
+def test_of_a_crowd_that_comes_at_once_no_more_are_let_in_than_may(gateways: Gateways) -> None:
+    with gateways(max_waiting=3) as gateway, ExitStack() as streams, ThreadPoolExecutor(24) as crowd:
+        path = f"/jobs/{accepted(gateway)}/events"
+        gate = threading.Barrier(24)
+
+        def ask() -> int:
+            gate.wait(PATIENCE_SECONDS)
+            return streams.enter_context(gateway.client.stream("GET", path)).status_code
+
+        assert sorted(crowd.map(lambda _: ask(), range(24))) == [200] * 3 + [503] * 21
 
 
 def test_a_gateway_that_stops_closes_its_streams(gateway: LoneGateway, pool: ThreadPoolExecutor) -> None:
