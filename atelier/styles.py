@@ -147,7 +147,10 @@ def delete(
     style: Name,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Deletes a version that is not active (name@version), or a style with all its versions (name)."""
+    """Deletes a version that is not active (name@version), or a style with all its versions (name).
+
+    What ships with Atelier stays.
+    """
     store = style_store()
     name, at, _ = style.partition("@")
     whole = not at

@@ -7,9 +7,11 @@
 Every argument names a way, a style picture (the stem of its file) and a style in the store (ATELIER_STORE). All
 photographs are middle squares of 256 pixels. Optimised pictures are made for the first few photographs and kept in
 ``results.json``: the command can be stopped and goes on. A ratio compares means over the photographs that both have.
+The file says what its losses are of, and is not gone on with when that is something else.
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -37,9 +39,14 @@ CPU = torch.device("cpu")
 class Results:
     """Scores by painting, way and photograph, in a file that is written after each of them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        """``about`` is what else the scores depend on."""
         self.path = path
-        self.known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+        self.about = about
+        known = json.loads(path.read_text()) if path.exists() else {"about": about, "losses": {}}
+        if known["about"] != about:
+            raise SystemExit(f"{path} holds losses of {known['about']}, and not of {about}: name another file.")
+        self.known: dict[str, dict[str, Any]] = known["losses"]
 
     def has(self, painting: str, way: str, photograph: str) -> bool:
         return photograph in self.known.get(painting, {}).get(way, {})
@@ -47,8 +54,19 @@ class Results:
     def add(self, painting: str, way: str, photograph: str, found: Scores) -> None:
         self.known.setdefault(painting, {}).setdefault(way, {})[photograph] = found.model_dump()
         part = self.path.with_name(f"{self.path.name}.part")  # whoever is stopped while writing loses nothing
-        part.write_text(json.dumps(self.known, indent=1, sort_keys=True))
+        part.write_text(json.dumps({"about": self.about, "losses": self.known}, indent=1, sort_keys=True))
         part.replace(self.path)
+
+
+def about(arguments: argparse.Namespace, config: LossConfig, contents: dict[str, Tensor]) -> dict[str, Any]:
+    """What all losses depend on, as far as files and options go."""
+    files = {"descriptor": arguments.vgg, **{path.stem: path for path in arguments.style}}
+    return {
+        **{name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()},
+        "photographs": hashlib.sha256(b"".join(one.numpy().tobytes() for one in contents.values())).hexdigest()[:16],
+        "calibrated on": sum(1 for path in arguments.content.rglob("*") if path.is_file()),
+        "style weight": config.style_weight,
+    }
 
 
 def optimise(
@@ -114,11 +132,11 @@ def main() -> None:
     parser.add_argument("ways", nargs="*", metavar="WAY:PAINTING=STYLE")
     arguments = parser.parse_args()
 
-    results = Results(arguments.results)
     config = LossConfig(style_weight=arguments.style_weight)
     descriptor = calibrated(arguments.vgg, config, Photographs(arguments.content, seed=0), CPU)
     paths = sorted(path for path in arguments.photographs.iterdir() if path.is_file())
     contents = {path.stem: middle_square(load(path), SIZE) for path in paths}
+    results = Results(arguments.results, about(arguments, config, contents))
     for picture in arguments.style:
         loss = PerceptualLoss(descriptor, config).with_styles([[style_picture(picture, STYLE_SIZE)]])
         for name, content in contents.items():
