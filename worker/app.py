@@ -130,9 +130,7 @@ class Worker:
         """The whole of a ticket: one job, if one waits. One that was tried before may have killed its worker: it is
         claimed only when it can be worked on alone, so that it takes nobody's attempts with it but its own."""
         with self.isolation.shared():
-            pick = self.book.pick(alone=False)
-            if pick.claim:
-                self.passing.claimed()
+            pick = self.passing.pick()
             self._work_on(pick)
         if pick.suspect or self.passing.heard_of_suspect():
             with self.isolation.alone():

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from contract.errors import AtelierError
-from contract.jobbook import Claim, JobBook
+from contract.jobbook import Claim, JobBook, Pick
 from contract.jobs import StylizeJob
 from worker.heartbeat import Heartbeat
 
 LOOK_PAST = 8
 """How many jobs are looked at: a small one that has as many large ones before it waits until they are fewer."""
+
+NOTHING = Pick(None)
 
 
 class Passing:
@@ -32,12 +34,24 @@ class Passing:
         self._looking = threading.Lock()
         self._numbers = itertools.count(1)
         self._claimed = 0
+        self._looks = 0
         self._looked_at: object = None
         self._suspect = threading.Event()
 
-    def claimed(self) -> None:
-        """Another job has been claimed: behind it there may be what was not to be seen before."""
-        self._claimed = next(self._numbers)
+    def pick(self) -> Pick:
+        """The job whose turn it is, for a thread that is free. Raises what the book does.
+
+        When a look has all that waits in its hands for the moment, that moment is waited for: the thread's ticket is
+        spent else, and what is put back waits for the reaper.
+        """
+        looks = self._looks
+        pick = self._book.pick(alone=False)
+        if pick == NOTHING and (self._looking.locked() or self._looks != looks):
+            with self._looking:
+                pick = self._book.pick(alone=False)
+        if pick.claim:  # behind it there may be what was not to be seen before
+            self._claimed = next(self._numbers)
+        return pick
 
     def small(self) -> Claim | None:
         """The right to work on a small picture; None when there is none, or nothing new. Raises what the book does."""
@@ -51,6 +65,7 @@ class Passing:
             self._looked_at = news if found is None else None  # behind one there may be others
             return found
         finally:
+            self._looks += 1  # by now its hands are empty
             self._looking.release()
 
     def heard_of_suspect(self) -> bool:

@@ -16,7 +16,7 @@ from contract.settings import ContractSettings
 from contract.storage import open_storage
 from contract.styles import StyleDescription, StyleRef, StyleSource, StyleStore
 from generator.checkpoint import trunk_of, vector_of
-from tests.conftest import claim_of, publish_tiny, tiny_bank, until
+from tests.conftest import publish_tiny, tiny_bank, until
 from tests.pictures import encoded, photograph
 from worker.app import Worker, create_app
 from worker.memory import PictureSize
@@ -308,14 +308,14 @@ def test_small_pictures_wait_while_somebody_waits_to_be_alone(narrow: Worker, im
 def test_a_job_that_lost_its_worker_and_was_met_meanwhile_is_worked_on_alone_afterwards(
     narrow: Worker, images: ImageStore
 ) -> None:
+    suspect = small(narrow, images)
+    claim = narrow.book.pick().claim
+    assert claim is not None
     with ThreadPoolExecutor(1) as pool:
         with narrow.memory.reserved(WHOLE_ROOM, lambda: True):
             job_id = large(narrow, images, 0)
             ticket = pool.submit(narrow.work)
             wait_for_room(narrow, 1)
-            suspect = small(narrow, images)
-            claim = claim_of(narrow.book, suspect)
-            assert claim is not None
             assert narrow.book.release(claim)
             quick = small(narrow, images, Priority.BATCH)
             until(lambda: states(narrow, quick) == [JobState.SUCCEEDED], what="the small one")

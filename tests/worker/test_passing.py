@@ -1,6 +1,8 @@
 """Looking for small pictures behind large ones, on a real Redis."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
@@ -13,6 +15,7 @@ from contract.jobs import JobState, Priority, StyleShare, StylizeJob
 from contract.presence import Presence
 from contract.settings import ContractSettings
 from contract.styles import StyleRef
+from tests.conftest import until
 from worker.heartbeat import Heartbeat
 from worker.passing import LOOK_PAST, Passing
 
@@ -107,8 +110,29 @@ def test_another_claim_is_news(book: JobBook, passing: Passing) -> None:
     assert found(passing) is None
     assert book.pick().claim is not None
     assert found(passing) is None
-    passing.claimed()
+    assert passing.pick().claim is not None
     assert found(passing) == small
+
+
+def test_a_free_thread_waits_for_what_a_look_has_in_its_hands(book: JobBook, heartbeat: Heartbeat) -> None:
+    looking, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: StylizeJob) -> bool:
+        looking.set()
+        assert go_on.wait(10)
+        return False
+
+    large, passing = posted(book, LARGE), Passing(book, heartbeat, slowly)
+    with ThreadPoolExecutor(2) as pool:
+        look = pool.submit(passing.small)
+        assert looking.wait(10)
+        free = pool.submit(passing.pick)
+        until(lambda: book.counts("tickets") == {("stylize", "nothing"): 1}, what="the free thread to find nothing")
+        go_on.set()
+        assert look.result(10) is None
+        claim = free.result(10).claim
+    assert claim is not None
+    assert claim.job_id == large
 
 
 def test_no_more_than_so_many_are_looked_at(book: JobBook, passing: Passing) -> None:
