@@ -55,6 +55,10 @@ class UnreachableError(AtelierError):
         )
 
 
+class _BusyError(Exception):
+    """The service answers, and has no place for one more who listens."""
+
+
 class Client:
     """Talks to a service at a URL, with a key if it needs one; without ``key``, that is ATELIER_API_KEY.
 
@@ -156,7 +160,8 @@ class Client:
     def follow(self, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
         """The document of the job when it has ended; ``watch`` is told of it whenever it changes meanwhile.
 
-        The job goes on whoever watches, so a service that is away for less than a minute is waited for.
+        The job goes on whoever watches, so a service that is away for less than a minute is waited for. One that has no
+        place for listeners is asked again and again how the job is.
         """
         heard, answered = "", time.monotonic()
         while job["state"] in UNFINISHED:
@@ -164,6 +169,12 @@ class Client:
                 for event in self._events(job["urls"]["events"], heard):
                     heard, answered = event.id, time.monotonic()
                     job = event.applied(job)
+                    watch(job)
+            except _BusyError:
+                time.sleep(AGAIN_SECONDS)
+                known, job = job, self.job(job["urls"]["self"])
+                answered = time.monotonic()
+                if job != known:
                     watch(job)
             except UnreachableError:
                 if time.monotonic() - answered > AWAY_SECONDS:
@@ -213,12 +224,12 @@ class Client:
     def _events(self, url: str, heard: str) -> Iterator[Event]:
         """What happens to a job after this event, until it ends or the service lets go.
 
-        Raises UnreachableError when nothing answers, or says that it is busy.
+        Raises UnreachableError when nothing answers, _BusyError when there is no place.
         """
         try:
             with self._http.stream("GET", url, headers={"Last-Event-ID": heard} if heard else {}) as response:
                 if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                    raise UnreachableError(self._url, httpx.HTTPError("it is busy"))
+                    raise _BusyError
                 if not response.is_success:
                     response.read()
                 yield from parse_events(_checked(response).iter_lines())

@@ -202,7 +202,7 @@ class StyleStore:
         """The active card of every style, by name."""
         return self.catalogue().cards
 
-    def catalogue(self) -> "Catalogue":
+    def catalogue(self) -> Catalogue:
         """All styles: one listing, and a request for each name that has a version."""
         found = Catalogue([], [])
         for name, versions in sorted(self._published().items()):
@@ -284,14 +284,17 @@ class StyleStore:
             obstore.put(self._storage, f"styles/{ref.name}/active", str(ref.version).encode())
 
     def delete(self, ref: StyleRef) -> None:
-        """Deletes a version that is not active, and did not come with Atelier. Its number is not used again.
+        """Deletes a version that is not active. Its number is not used again.
+
+        Of those that came with Atelier the latest stays: what ships now would be back at the next start.
 
         Processes that have its card in memory may go on using it. Raises StyleNotFoundError, StyleBuiltinError,
         StyleActiveError.
         """
         if not self._exists(ref):
             raise StyleNotFoundError(f"There is no style {ref}.")
-        if self.get(str(ref)).source is StyleSource.BUILTIN:
+        shipped = [card.version for card in self._cards_of(ref.name) if card.source is StyleSource.BUILTIN]
+        if shipped and ref.version == max(shipped):
             raise StyleBuiltinError(f"{ref} ships with Atelier, and would be back under another number: it stays.")
         active = self.active_card(ref.name)
         if active is not None and active.version == ref.version:

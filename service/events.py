@@ -36,7 +36,7 @@ class EventStream(StreamingResponse):
     def __init__(
         self,
         content: AsyncIterator[bytes],
-        status_code: int = HTTPStatus.OK,
+        status_code: int = HTTPStatus.OK,  # FastAPI asks the class for its default
         *,
         place: AbstractContextManager[None],
         headers: dict[str, str],

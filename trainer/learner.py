@@ -27,6 +27,7 @@ from contract.styles import (
 )
 from contract.styles import Training as TrainingCard
 from generator.checkpoint import CONTENT_ROW, Checkpoint, style_vector, trunk_of, vector_of
+from generator.devices import is_out_of_memory
 from generator.pictures import decode
 from generator.pixels import to_tensor
 from trainer.content import MAX_PIXELS, Photographs, longer_side
@@ -217,7 +218,7 @@ class Learner:
 
     def _train(self, lesson: Lesson, reporter: Reporter, stopped: Stopped) -> None:
         training = lesson.run.training
-        reporter.plan(training.config.iterations, self._evaluation_in_iterations(lesson))
+        reporter.plan(training.config.iterations, self._evaluation_in_iterations(lesson, reporter))
         reporter.stage(Stage.TRAINING)
 
         def previews() -> list[bytes]:
@@ -264,35 +265,38 @@ class Learner:
         return f"While it was learnt, {active.ref} was published: activate this version to put it in its place."
 
     def _evaluate(self, lesson: Lesson, stylized: Tensor, reporter: Reporter, stopped: Stopped) -> Evaluation:
-        recipe = self._recipe(lesson.job)
-        yardsticks = min(recipe.yardsticks, len(lesson.contents))
-        if reporter.died_evaluating:
-            log.warning("evaluated without optimised pictures: an attempt before this one died over them")
-            yardsticks = 0
-
         def look(fraction: float) -> bool:
             reporter.evaluating(fraction, "optimising pictures to compare with")
             return not stopped()
 
-        evaluation = evaluate(
-            lesson.run.loss,
-            STYLE_ROW,
-            lesson.contents,
-            stylized,
-            yardsticks=yardsticks,
-            iterations=recipe.yardstick_iterations,
-            look=look,
-        )
+        def evaluation(yardsticks: int) -> Evaluation:
+            iterations = self._recipe(lesson.job).yardstick_iterations
+            loss, contents = lesson.run.loss, lesson.contents
+            return evaluate(
+                loss, STYLE_ROW, contents, stylized, yardsticks=yardsticks, iterations=iterations, look=look
+            )
+
+        try:
+            found = evaluation(self._yardsticks(lesson, reporter))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("evaluated without optimised pictures: there is too little memory for them")
+            found = evaluation(0)
         if stopped():
             raise StoppedError
-        return evaluation
+        return found
 
-    def _evaluation_in_iterations(self, lesson: Lesson) -> float:
+    def _yardsticks(self, lesson: Lesson, reporter: Reporter) -> int:
+        """How many photographs are optimised: none when an attempt before this one died over them."""
+        return 0 if reporter.died_evaluating else min(self._recipe(lesson.job).yardsticks, len(lesson.contents))
+
+    def _evaluation_in_iterations(self, lesson: Lesson, reporter: Reporter) -> float:
         """How many iterations of the training take about as long: a step of L-BFGS has one picture, in float32, where
         an iteration has a batch, and a generator before the descriptor.
         """
-        recipe, config = self._recipe(lesson.job), lesson.run.training.config
-        steps = min(recipe.yardsticks, len(lesson.contents)) * recipe.yardstick_iterations * EVALUATIONS_A_STEP
+        config = lesson.run.training.config
+        steps = self._yardsticks(lesson, reporter) * self._recipe(lesson.job).yardstick_iterations * EVALUATIONS_A_STEP
         return steps * (self._size / config.size) ** 2 / config.batch
 
 

@@ -62,7 +62,8 @@ class Reporter:
     def died_evaluating(self) -> bool:
         """Whether an attempt before this one had learnt all of it, and died over the evaluation."""
         record = self._claim.record
-        return record.attempt > 1 and record.progress is not None and record.progress.stage is Stage.EVALUATING
+        told = record.progress
+        return record.attempt > 1 and told is not None and 0 < told.iterations == told.iteration
 
     def plan(self, iterations: int, evaluation: float) -> None:
         """How many iterations there are, and how many of them would take as long as the evaluation."""

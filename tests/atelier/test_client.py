@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from atelier.client import Client, ServiceError
 from atelier.events import parse_events
 from tests.atelier.conftest import CommandLine
 
-QUEUED = {"state": "queued", "attempt": 0, "progress": None, "urls": {"events": "/jobs/1/events"}}
+QUEUED = {"state": "queued", "attempt": 0, "progress": None, "urls": {"self": "/jobs/1", "events": "/jobs/1/events"}}
 DONE = {**QUEUED, "state": "succeeded", "attempt": 1, "result": {}}
 
 
@@ -37,8 +38,9 @@ def batch_of(*names: str) -> tuple[int, str]:
 
 
 @contextmanager
-def scripted(*answers: tuple[int, str], retry_after: str = "1") -> Iterator[tuple[str, list[str | None]]]:
+def scripted(*answers: tuple[int, str], retry_after: str | list[str] = "1") -> Iterator[tuple[str, list[str | None]]]:
     """A service that gives these answers one after the other; its address, and what was said to have been heard."""
+    hints = iter(retry_after) if isinstance(retry_after, list) else repeat(retry_after)
     left, heard = iter(answers), []
 
     class Handler(BaseHTTPRequestHandler):
@@ -51,8 +53,8 @@ def scripted(*answers: tuple[int, str], retry_after: str = "1") -> Iterator[tupl
             status, text = next(left)
             self.send_response(status)
             self.send_header("Content-Type", "text/event-stream")
-            if status in (202, 429, 503) and retry_after:
-                self.send_header("Retry-After", retry_after)
+            if status in (202, 429, 503) and (hint := next(hints)):
+                self.send_header("Retry-After", hint)
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -79,10 +81,23 @@ def test_every_event_changes_the_document_that_is_shown() -> None:
 def test_a_stream_that_is_cut_off_goes_on_after_what_was_heard() -> None:
     cut = event("snapshot", "1-0", QUEUED) + event("state", "2-0", RUNS) + "event: state\nid: 3-0\ndata: {"
     states: list[str] = []
-    with scripted((200, cut), (503, "{}"), (200, event("state", "3-0", ENDS))) as (url, heard), Client(url) as client:
+    with scripted((200, cut), (200, event("state", "3-0", ENDS))) as (url, heard), Client(url) as client:
         client.follow(QUEUED, lambda job: states.append(job["state"]))
-    assert heard == [None, "2-0", "2-0"]
+    assert heard == [None, "2-0"]
     assert states == ["queued", "running", "succeeded"]
+
+
+def test_a_job_is_asked_for_while_there_is_no_place_for_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that is: a service that answers is not away."""
+    monkeypatch.setattr("atelier.client.AWAY_SECONDS", 0)
+    running = {**QUEUED, "state": "running", "attempt": 1}
+    documents = [(200, json.dumps(document)) for document in (QUEUED, running, DONE)]
+    answers = [answer for document in documents for answer in ((503, "{}"), document)]
+    states: list[str] = []
+    with scripted(*answers) as (url, asked), Client(url) as client:
+        assert client.follow(QUEUED, lambda job: states.append(job["state"])) == DONE
+    assert len(asked) == len(answers)
+    assert states == ["running", "succeeded"]
 
 
 def test_a_job_that_has_expired_meanwhile_is_a_problem() -> None:
@@ -131,8 +146,8 @@ def test_the_command_line_says_why_it_waits(tmp_path: Path, atelier: CommandLine
 
 def test_patience_has_an_end(photographs: list[Path]) -> None:
     with (
-        scripted(FULL, FULL) as (url, asked),
-        Client(url, patience_seconds=1.5) as client,
+        scripted(FULL, FULL, retry_after=["1", "600"]) as (url, asked),
+        Client(url) as client,
         pytest.raises(ServiceError, match="192 jobs are waiting"),
     ):
         client.stylize(photographs[0], "tiny")

@@ -729,6 +729,11 @@ def test_a_newer_built_in_style_replaces_the_older_one(styles: StyleStore, built
     assert styles.vector(new) == b"wave 2"
     assert styles.get("wave@1") == old
     assert styles.install(builtin) == []
+    with pytest.raises(StyleBuiltinError, match="wave@2"):
+        styles.delete(new.ref)
+    styles.delete(old.ref)
+    assert styles.install(builtin) == []
+    assert styles.versions("wave") == [2]
 
 
 def test_a_style_of_the_users_own_stays_active(styles: StyleStore, builtin: StyleStore) -> None:

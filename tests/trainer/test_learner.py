@@ -387,6 +387,19 @@ def test_a_style_whose_evaluation_kills_its_trainer_is_published_without_optimis
     assert evaluation.stylized.style < evaluation.untouched.style
 
 
+def test_an_evaluation_without_memory_for_optimised_pictures_does_without(
+    learnt: Callable[..., JobRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def have_no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("trainer.evaluation.optimised", have_no_memory)
+    evaluation = result_of(learnt()).evaluation
+    assert evaluation is not None
+    assert evaluation.optimised is None
+    assert evaluation.stylized.style < evaluation.untouched.style
+
+
 def test_a_state_of_another_base_is_not_gone_on_with(service: Service, work: Work) -> None:
     job_id = service.create(iterations=4)
     stopped = Trainer(service.settings)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.conftest import Stack, running_stack, until
 from tests.pictures import decoded, encoded, photograph
 from tests.trainer.service import base_bank, easy_painting
 
-WAITING = {"Content-Type": "image/jpeg", "Prefer": "wait=30"}
+WAITING = {"Content-Type": "image/jpeg", "Prefer": "wait=30", "Cache-Control": "no-store"}
 
 
 @pytest.fixture
@@ -55,20 +56,20 @@ def test_a_painting_becomes_a_style_that_is_used_while_the_service_goes_on(schoo
                 while not over.is_set():
                     others.append(stylize(another, "tiny").status_code)
 
-        load = threading.Thread(target=go_on)
-        load.start()
-        try:
-            sent = {"image": ("painting.png", easy_painting(), "image/png")}
-            asked = {"name": "mine", "iterations": "40", "stroke_size": "0.25"}
-            accepted = client.post("/styles", files=sent, data=asked)
-            assert accepted.status_code == 202, accepted.text
-            job, seen = followed(client, accepted.headers["Location"])
-            assert job["state"] == "succeeded", school.log("trainer")
-            assert job["result"]["style"] == {"name": "mine", "version": 1}
-            stylized = stylize(client, "mine")
-        finally:
-            over.set()
-            load.join()
+        with ThreadPoolExecutor(1) as pool:
+            load = pool.submit(go_on)
+            try:
+                sent = {"image": ("painting.png", easy_painting(), "image/png")}
+                asked = {"name": "mine", "iterations": "40", "stroke_size": "0.25"}
+                accepted = client.post("/styles", files=sent, data=asked)
+                assert accepted.status_code == 202, accepted.text
+                job, seen = followed(client, accepted.headers["Location"])
+                assert job["state"] == "succeeded", school.log("trainer")
+                assert job["result"]["style"] == {"name": "mine", "version": 1}
+                stylized = stylize(client, "mine")
+            finally:
+                over.set()
+            load.result()
         assert any(progress["stage"] == "training" and progress["iteration"] > 0 for progress in seen)
         for preview in job["progress"]["previews"]:
             assert decoded(client.get(preview).content).size == (32, 32)
