@@ -42,10 +42,12 @@ class Results:
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         """``about`` is what else the scores depend on."""
         self.path = path
-        self.about = about
-        known = json.loads(path.read_text()) if path.exists() else {"about": about, "losses": {}}
-        if known["about"] != about:
-            raise SystemExit(f"{path} holds losses of {known['about']}, and not of {about}: name another file.")
+        known = json.loads(path.read_text()) if path.exists() else {"about": {}, "losses": {}}
+        theirs: dict[str, Any] = known["about"]
+        other = sorted(name for name in theirs.keys() & about.keys() if theirs[name] != about[name])
+        if other:
+            raise SystemExit(f"{path} holds losses of other files or options ({', '.join(other)}): name another file.")
+        self.about = theirs | about  # it may have paintings that are not asked for now
         self.known: dict[str, dict[str, Any]] = known["losses"]
 
     def has(self, painting: str, way: str, photograph: str) -> bool:
