@@ -64,5 +64,6 @@ class KnownKey:
 
 def request_fingerprint(request: StylizeJob | TrainJob, client: str) -> str:
     """The same for requests of one client that are the same in everything: the picture, the versions of the styles, the
-    options."""
-    return hashlib.sha256(f"{client}\n{request.model_dump_json()}".encode()).hexdigest()
+    options. (How many pixels there are follows from these.)"""
+    words = request.model_dump_json(exclude={"file_pixels", "result_pixels"})
+    return hashlib.sha256(f"{client}\n{words}".encode()).hexdigest()

@@ -92,11 +92,12 @@ local function is_full(more)
   return own > most
 end
 
--- A new job, as it is written down.
+-- A new job, as it is written down. How many pixels it has stands beside the request, where PICK looks for it.
 local function write_down(of_kind, request)
+  local size = cjson.decode(request)
   redis.call('HSET', job, 'id', id, 'kind', of_kind, 'request', request, 'state', 'queued', 'attempt', 0, 'fence', 0,
     'created_at', now(), 'priority', terms.priority, 'client', terms.client, 'origin', terms.origin,
-    'place', redis.call('INCR', order))
+    'place', redis.call('INCR', order), 'file_pixels', size.file_pixels or 0, 'result_pixels', size.result_pixels or 0)
 end
 
 -- It waits, and is found by the same request ('' is none).

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Container
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -35,6 +36,19 @@ class MediaType(StrEnum):
     @property
     def suffix(self) -> str:
         return "jpg" if self is MediaType.JPEG else self.value.removeprefix("image/")
+
+
+@dataclass(frozen=True)
+class PictureSize:
+    """How many pixels a picture has in its file, and as a result. 0 where nobody knows."""
+
+    file_pixels: int
+    result_pixels: int
+
+    @property
+    def pixels(self) -> int:
+        """How many it may have while it is worked on: it is decoded as it is in its file, and then resized."""
+        return max(self.file_pixels, self.result_pixels)
 
 
 def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:

@@ -34,6 +34,7 @@ from contract.errors import (
     RequestInFlightError,
     StyleExistsError,
 )
+from contract.images import PictureSize
 from contract.jobs import (
     BatchJob,
     JobFailure,
@@ -340,12 +341,15 @@ class JobBook:
 
     # --- The worker's side ---
 
-    def pick(self, kind: JobKind = "stylize", *, alone: bool = True) -> Pick:
+    def pick(self, kind: JobKind = "stylize", *, alone: bool = True, largest: PictureSize | None = None) -> Pick:
         """The job whose turn it is, and the right to work on it.
 
         The most urgent class is first, but a class in which a job waits is passed over for so long only; in a class
         clients take turns, and of a client the oldest job is first. Without ``alone`` no job is given that was tried
         before. What has been tried too often fails as poison.
+
+        With ``largest`` no picture is given that has more pixels in its file, or as a result: larger ones are passed
+        over, and keep their turns. One whose size is not known counts as small.
         """
         token = secrets.token_hex(8)
         outcome, job_id, fence = self._run(
@@ -359,6 +363,7 @@ class JobBook:
             self._poison,
             self._settings.result_seconds,
             self._settings.tombstone_seconds,
+            *((largest.file_pixels, largest.result_pixels) if largest else ("", "")),
             more_keys=(_key("pick", token),),
         )
         claim = Claim(self.get(job_id), fence) if outcome == "claimed" else None

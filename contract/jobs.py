@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from contract.images import ImageRef, MediaType
+from contract.images import ImageRef, MediaType, PictureSize
 from contract.styles import NAME_PATTERN, Evaluation, StyleRef, StyleStatus
 
 MAX_BLEND = 8
@@ -84,6 +84,10 @@ class StylizeJob(Message):
     """The long side of the result in pixels; None is that of the content."""
     media_type: MediaType
     quality: int = Field(ge=1, le=100)
+    file_pixels: int = Field(default=0, ge=0)
+    """How many pixels the content has as it was sent, and the result is to have: who picks jobs may ask for small ones.
+    0 is that nobody has written it down."""
+    result_pixels: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _shares_a_whole(self) -> Self:
@@ -94,6 +98,10 @@ class StylizeJob(Message):
     @property
     def pictures(self) -> tuple[ImageRef, ...]:
         return (self.content,)
+
+    @property
+    def picture_size(self) -> PictureSize:
+        return PictureSize(self.file_pixels, self.result_pixels)
 
     @property
     def style(self) -> str:

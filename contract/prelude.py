@@ -11,7 +11,8 @@ Time is Redis's own, so the clocks of gateways and workers do not matter.
 
 The order of those that wait, of each kind: a set of clients for each class of priority (scores are the order of their
 turns), and a set of jobs for each client of a class (scores are the order in which they came). Under the bare name
-stands the latest number that was given out as such a score.
+stands the latest number that was given out as such a score. Who picks small pictures only passes over large ones, which
+keep their turns: the turns that clients have had by such picks are in sets of their own.
 
 A batch is a job that nobody works on: its record holds its children, jobs like all others, as JSON with their states.
 Whatever script moves a child moves its batches along, and ends them with the last child.
@@ -21,6 +22,8 @@ ANNOUNCEMENTS_KEPT = 10_000
 """How many of the latest events can still be heard of by a process that was busy meanwhile."""
 SHARE = 8
 """A class of priority in which somebody waits is given one pick in so many, whatever waits in higher ones."""
+LOOK_PAST = 100
+"""How many large pictures of one client are passed over, at most, by who looks for a small one of it."""
 
 MAX_BATCHES = 8
 """Of which one job that waits or runs may be a child."""
@@ -29,7 +32,7 @@ CLIENT_SHARE = 0.75
 """How much of the queue may be filled by one client, where clients are told apart."""
 
 PRELUDE = (
-    f"local ANNOUNCEMENTS_KEPT, SHARE = {ANNOUNCEMENTS_KEPT}, {SHARE}\n"
+    f"local ANNOUNCEMENTS_KEPT, SHARE, LOOK_PAST = {ANNOUNCEMENTS_KEPT}, {SHARE}, {LOOK_PAST}\n"
     f"local MAX_BATCHES, CLIENT_SHARE = {MAX_BATCHES}, {CLIENT_SHARE}"
     + """
 local job, heartbeat, tombstone, events, names, announcements, durations, counts = unpack(KEYS, 1, 8)
@@ -113,6 +116,11 @@ local function line_of(kind, priority, client)
   return clients_of(kind, priority) .. ':' .. client
 end
 
+-- Where the turns are that clients of a class have had when small pictures only were picked.
+local function small_turns_of(kind, priority)
+  return order .. ':small:' .. kind .. ':' .. priority
+end
+
 -- Where the job waits: kind, class, client.
 local function whereabouts()
   return get('kind') or 'stylize', get('priority') or 'normal', get('client') or ''
@@ -131,7 +139,9 @@ end
 local function leave_line(kind, priority, client, which)
   local line = line_of(kind, priority, client)
   redis.call('ZREM', line, which)
-  if redis.call('EXISTS', line) == 0 then redis.call('ZREM', clients_of(kind, priority), client) end
+  if redis.call('EXISTS', line) == 1 then return end
+  redis.call('ZREM', clients_of(kind, priority), client)
+  redis.call('ZREM', small_turns_of(kind, priority), client)
 end
 
 -- The job waits no more.

@@ -6,28 +6,42 @@ it gets.
 
 PICK = """
 -- '', kind, token, 1 when it is worked on alone, attempts allowed, lost_after, poison error, result_seconds,
--- tombstone_seconds; where the pick is noted → {'claimed', job, fence} | {'suspect', job, 0} | {'nothing', '', 0}
+-- tombstone_seconds, the most pixels that its file may have and its result ('' is any size); where the pick is noted
+-- → {'claimed', job, fence} | {'suspect', job, 0} | {'nothing', '', 0}
 -- The job whose turn it is, and the right to work on it. One that was tried before (a suspect) is had alone only: one
 -- who asks is told so, for the others it is passed over meanwhile, and keeps its turn. Asked twice with the same token
 -- (the answer was lost), it picks once.
+-- Who picks small ones only passes over the others, as if they were not there. They lose nothing by it: turns and
+-- shares are counted by themselves for picks of any size.
 local kind, token, noted = ARGV[2], ARGV[3], KEYS[14]
-local passed = order .. ':' .. kind  -- how often each class has been passed over since its last pick
+local most_file, most_result = tonumber(ARGV[10]), tonumber(ARGV[11])
+local only_small = most_file ~= nil
+-- How often each class has been passed over since its last pick.
+local passed = only_small and order .. ':small:' .. kind or order .. ':' .. kind
 local earlier = redis.call('GET', noted)
 if earlier then
   turn_to(earlier)
   return get('claimed_by') == token and {'claimed', id, tonumber(get('fence'))} or {'nothing', '', 0}
 end
 
--- The highest class in which somebody waits, unless a lower one has been passed over too often.
-local function next_class()
-  local highest
+-- The classes in which somebody waits, the highest first, but before it those that have been passed over too often.
+local function classes()
+  local owed, others = {}, {}
   for _, priority in ipairs(PRIORITIES) do
     if redis.call('EXISTS', clients_of(kind, priority)) == 1 then
-      if highest and tonumber(redis.call('HGET', passed, priority) or 0) >= SHARE - 1 then return priority end
-      highest = highest or priority
+      local is_owed = #others > 0 and tonumber(redis.call('HGET', passed, priority) or 0) >= SHARE - 1
+      table.insert(is_owed and owed or others, priority)
     end
   end
-  return highest
+  for _, priority in ipairs(others) do table.insert(owed, priority) end
+  return owed
+end
+
+-- The clients of a class, in the order of their turns. Who has just had one of any size has had one of small ones, too.
+local function clients_in_turn(class)
+  local clients = clients_of(kind, class)
+  if not only_small then return redis.call('ZRANGE', clients, 0, -1) end
+  return redis.call('ZUNION', 2, clients, small_turns_of(kind, class), 'AGGREGATE', 'MAX')
 end
 
 -- This client of this class has had its turn.
@@ -36,7 +50,10 @@ local function pass_on(picked, client)
     if priority == picked then redis.call('HDEL', passed, priority)
     elseif redis.call('EXISTS', clients_of(kind, priority)) == 1 then redis.call('HINCRBY', passed, priority, 1) end
   end
-  redis.call('ZADD', clients_of(kind, picked), 'XX', redis.call('INCR', order), client)
+  if redis.call('ZSCORE', clients_of(kind, picked), client) then  -- it has more that waits
+    local turns = only_small and small_turns_of(kind, picked) or clients_of(kind, picked)
+    redis.call('ZADD', turns, redis.call('INCR', order), client)
+  end
 end
 
 -- Whether a job is a suspect that somebody else has been told of.
@@ -45,10 +62,24 @@ local function is_spoken_for(other)
     and redis.call('EXISTS', beside('suspect:') .. other) == 1
 end
 
+-- Whether a picture is as small as it must be. One whose size nobody has written down counts as small.
+local function is_welcome(other)
+  if not only_small then return true end
+  local file, result = unpack(redis.call('HMGET', job_of(other), 'file_pixels', 'result_pixels'))
+  return tonumber(file or 0) <= most_file and tonumber(result or 0) <= most_result
+end
+
+-- The first job of a client that is small enough.
+local function first_in(line)
+  for _, other in ipairs(redis.call('ZRANGE', line, 0, only_small and LOOK_PAST or 0)) do
+    if is_welcome(other) then return other end
+  end
+end
+
 -- The first of a class that may be had, and whose it is.
 local function first_of(class)
-  for _, client in ipairs(redis.call('ZRANGE', clients_of(kind, class), 0, -1)) do
-    local other = redis.call('ZRANGE', line_of(kind, class, client), 0, 0)[1]
+  for _, client in ipairs(clients_in_turn(class)) do
+    local other = first_in(line_of(kind, class, client))
     if other and not is_spoken_for(other) then return other, client end
   end
 end
@@ -57,14 +88,11 @@ end
 -- or its record is gone.
 local function next_job()
   local oldest = redis.call('ZRANGE', sets[kind][1], 0, 0)[1]
-  if oldest and redis.call('HEXISTS', job_of(oldest), 'place') == 0 and not is_spoken_for(oldest) then return oldest end
-  local class = next_class()
-  if not class then return end
-  local other, client = first_of(class)
-  if other then return other, class, client end
-  for _, lower in ipairs(PRIORITIES) do
-    other, client = first_of(lower)
-    if other then return other, lower, client end
+  local in_no_line = oldest and redis.call('HEXISTS', job_of(oldest), 'place') == 0
+  if in_no_line and is_welcome(oldest) and not is_spoken_for(oldest) then return oldest end
+  for _, class in ipairs(classes()) do
+    local other, client = first_of(class)
+    if other then return other, class, client end
   end
 end
 

@@ -1,5 +1,6 @@
 """POST /stylize: a picture in, the stylized picture out; or several, as a batch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
@@ -162,7 +163,7 @@ def _job(gateway: Gateway, upload: Upload, styles: tuple[StyleShare, ...], accep
     media_type = options.media_type or (
         upload.media_type if accept.wants_document() else accept.best_format(upload.media_type)
     )
-    check_format(media_type, options.size or upload.long_side)
+    check_format(media_type, max(upload.result_sides))
     return StylizeJob(
         content=gateway.images.put(upload.data),
         styles=styles,
@@ -171,6 +172,8 @@ def _job(gateway: Gateway, upload: Upload, styles: tuple[StyleShare, ...], accep
         size=options.size,
         media_type=media_type,
         quality=options.quality or DEFAULT_QUALITY[media_type],
+        file_pixels=math.prod(upload.sides),
+        result_pixels=math.prod(upload.result_sides),
     )
 
 

@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from contract.errors import ImageError, InvalidParameterError, MalformedBodyError, NoImageError, UnsupportedBodyError
-from contract.images import MediaType
+from contract.images import MediaType, fitted
 from contract.jobs import MAX_STYLE_PICTURES
 from service.inspection import inspect, result_side
 from service.options import StyleOptions, StylizeDocument, StylizeOptions
@@ -42,9 +42,13 @@ class Upload:
 
     data: bytes
     media_type: MediaType
-    long_side: int
-    """Of the picture as it is."""
+    sides: tuple[int, int]
+    """Of the picture as it is; EXIF may turn them."""
     options: StylizeOptions
+
+    @property
+    def result_sides(self) -> tuple[int, int]:
+        return fitted(self.sides, self.options.size) if self.options.size else self.sides
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def check_uploads(pictures: Sequence[bytes], options: StylizeOptions, settings: 
             header = inspect(data, settings)
             size = result_side(header.sides, options.size, settings)
         asked = options.model_copy(update={"size": size})
-        uploads.append(Upload(data, header.media_type, max(header.sides), asked))
+        uploads.append(Upload(data, header.media_type, header.sides, asked))
     return uploads
 
 

@@ -44,7 +44,7 @@ from worker.heartbeat import Heartbeat, Keeping
 from worker.isolation import Isolation
 from worker.memory import DecodedPictures
 from worker.metrics import WorkerMetrics
-from worker.passing import Passing
+from worker.places import Places
 from worker.pools import start_threads
 from worker.settings import WorkerSettings
 from worker.stylizer import Stopwatch, Stylizer
@@ -89,15 +89,10 @@ class Worker:
         )
         self.batcher = Batcher(engine, round(settings.batch_megapixels * 1e6), self.metrics)
         max_pixels = round(settings.max_upload_megapixels * 1e6)
-        self.memory = DecodedPictures(
-            max_pixels,
-            whole_pixels=tile_above_pixels,
-            threads=settings.concurrency,
-            meanwhile=self._make_small_one,
-        )
+        self.memory = DecodedPictures(max_pixels, whole_pixels=tile_above_pixels)
         self.stylizer = Stylizer(ImageStore(storage), self.styles, self.batcher, max_pixels, self.memory)
-        self.passing = Passing(self.book, self.heartbeat, lambda job: self.stylizer.is_small(job))
         self.isolation = Isolation()
+        self.places = Places(self.book, self.memory, settings.concurrency)
         self._stopping = False
         log.info("worker starts", worker=self.name, device=str(device))
 
@@ -127,14 +122,24 @@ class Worker:
         log.info("worker is ready", worker=self.name)
 
     def work(self) -> None:
-        """The whole of a ticket: one job, if one waits. One that was tried before may have killed its worker: it is
-        claimed only when it can be worked on alone, so that it takes nobody's attempts with it but its own."""
-        with self.isolation.shared():
-            pick = self.passing.pick()
-            self._work_on(pick)
-        if pick.suspect or self.passing.heard_of_suspect():
+        """The whole of a ticket: one job, if one waits; and after a large picture all others that it can get, since
+        tickets may have been spent in vain while there was no place for them."""
+        after_large = False
+        while claim := self._work_on_next():
+            after_large = after_large or self.places.is_large(claim)
+            if self._stopping or not after_large:
+                return
+
+    def _work_on_next(self) -> Claim | None:
+        """Works on the job whose turn it is; its claim when it has ended. One that was tried before may have killed its
+        worker: it is claimed only when it can be worked on alone, so that it takes nobody's attempts with it but its
+        own."""
+        with self.isolation.shared(), self.places.picked() as (pick, largest):
+            ended = self._work_on(pick)
+        if pick.suspect:
             with self.isolation.alone():
-                self._work_on(self.book.pick(alone=True))
+                ended = self._work_on(self.book.pick(alone=True, largest=largest))
+        return ended
 
     def stop(self) -> None:
         """Told to end, Celery waits for the jobs under way: those that would take long go back to the queue now."""
@@ -145,25 +150,16 @@ class Worker:
         self.batcher.close()
         self.heartbeat.stop()
 
-    def _work_on(self, pick: Pick) -> None:
-        if pick.claim:
-            with structlog.contextvars.bound_contextvars(job=pick.claim.job_id), job_span(pick.claim.record):
-                self._attempt(pick.claim)
+    def _work_on(self, pick: Pick) -> Claim | None:
+        """The claim, when its job has ended by it."""
+        if pick.claim is None:
+            return None
+        with structlog.contextvars.bound_contextvars(job=pick.claim.job_id), job_span(pick.claim.record):
+            return pick.claim if self._attempt(pick.claim) else None
 
-    def _make_small_one(self) -> bool:
-        """What a thread does while its large picture waits for room; whether there was a small one to make."""
-        if self._stopping or self.isolation.waiting_alone:
-            return False
-        try:
-            claim = self.passing.small()
-            self._work_on(Pick(claim))
-        except (AtelierError, MemoryError) as error:  # the large picture is not to blame; the reaper sees to the other
-            log.warning("no small picture is made meanwhile", reason=str(error) or type(error).__name__)
-            return False
-        return claim is not None
-
-    def _attempt(self, claim: Claim) -> None:
-        """Stylizes, and ends the job with a picture or with a reason. Nothing else escapes but a lost Redis."""
+    def _attempt(self, claim: Claim) -> bool:
+        """Stylizes, and ends the job with a picture or with a reason, unless it is put back to be tried again; whether
+        it was the end. Nothing else escapes but a lost Redis."""
         watch = Stopwatch()
         with self.heartbeat.keep(claim) as keeping:
             try:
@@ -171,9 +167,9 @@ class Worker:
                 assert isinstance(request, StylizeJob), "a ticket in the wrong queue"
                 result = self.stylizer.stylize(request, watch, keeping)
             except CancelledError:
-                self._given_up(claim, keeping)
+                return self._given_up(claim, keeping)
             except StoreUnavailableError as error:
-                self._try_again(claim, error, watch)
+                return self._try_again(claim, error, watch)
             except AtelierError as error:
                 self._fail(claim, error, watch)
             except MemoryError:
@@ -183,6 +179,7 @@ class Worker:
                 self._fail(claim, InternalError("Something went wrong on our side; the log has it."), watch)
             else:
                 self._succeed(claim, result, watch)
+        return True
 
     def _succeed(self, claim: Claim, result: StylizeResult, watch: Stopwatch) -> None:
         timings = _timings(claim, watch)
@@ -204,21 +201,25 @@ class Worker:
             self.metrics.refused()
         log.info("job failed", job=claim.job_id, code=error.code, reason=str(error), cause=str(error.__cause__ or ""))
 
-    def _try_again(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> None:
-        """The store is out of reach: another attempt may find it back."""
+    def _try_again(self, claim: Claim, error: AtelierError, watch: Stopwatch) -> bool:
+        """The store is out of reach: another attempt, in a while, may find it back. Whether this was the last one."""
         if claim.record.attempt >= self.attempts:
             self._fail(claim, error, watch)
-        else:
-            self.book.release(claim)
-            self.metrics.put_back(error.code)
-            log.warning("job put back", job=claim.job_id, reason=str(error))
+            return True
+        self.book.release(claim)
+        self.metrics.put_back(error.code)
+        log.warning("job put back", job=claim.job_id, reason=str(error))
+        return False
 
-    def _given_up(self, claim: Claim, keeping: Keeping) -> None:
-        """Nobody wants the picture any more, or the worker stops before its turn came."""
-        if keeping.holds():
+    def _given_up(self, claim: Claim, keeping: Keeping) -> bool:
+        """Nobody wants the picture any more; or the worker stops before its turn came, and another is to make it.
+        Whether it was the end."""
+        is_over = not keeping.holds()
+        if not is_over:
             self.book.release(claim, counts=False)
         self.metrics.given_up()
         log.info("job given up", job=claim.job_id)
+        return is_over
 
 
 def _timings(claim: Claim, watch: Stopwatch) -> Timings:

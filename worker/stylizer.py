@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from contract.errors import BlendError, ImageLostError
-from contract.images import ImageRef, ImageStore, PictureFile, fitted
+from contract.images import ImageStore, PictureFile, PictureSize, fitted
 from contract.jobs import StylizeJob, StylizeResult, Timings
 from contract.styles import StyleCard, StyleRef, StyleStore
 from contract.tracing import just_ended, span
@@ -22,14 +22,12 @@ from generator.pictures import FORMATS, Picture, decode, encode, pixel_count
 from generator.pixels import Pixels
 from worker.batcher import Batcher
 from worker.colours import towards_palette_of, with_colours_of
-from worker.memory import DecodedPictures, PictureSize
+from worker.memory import DecodedPictures
 
 VECTOR_CACHE = 4096
 """Style vectors in memory: 13 kB each for the full-width network."""
 TRUNK_CACHE = 256
 """Trunks whose content row is in memory, 13 kB each, too."""
-SIZE_CACHE = 4096
-"""Pictures whose size is remembered, once it was looked at."""
 
 
 @dataclass
@@ -73,7 +71,6 @@ class Stylizer:
         self._memory = memory
         self._style = lru_cache(maxsize=VECTOR_CACHE)(self._load_style)
         self._content_row = lru_cache(maxsize=TRUNK_CACHE)(self._load_content_row)
-        self._size = lru_cache(maxsize=SIZE_CACHE)(self._load_size)
 
     def stylize(self, job: StylizeJob, watch: Stopwatch, attempt: Attempt) -> StylizeResult:
         """Makes the picture and puts it into the store.
@@ -81,7 +78,7 @@ class Stylizer:
         Raises AtelierError for what can go wrong with the job, CancelledError when the attempt holds no more.
         """
         trunk, vector = self._blend(job)
-        data = self._open(job.content)
+        data = self._open(job)
         attempt.waits()
         size = size_of(data, job.size)
         with self._memory.reserved(size, attempt.holds) as room:
@@ -106,16 +103,9 @@ class Stylizer:
             media_type=job.media_type, width=width, height=height, bytes=image.bytes, sha256=image.sha256
         )
 
-    def is_small(self, job: StylizeJob) -> bool:
-        """Whether its picture waits for no large one. Raises AtelierError as ``stylize`` would."""
-        return self._memory.is_small(self._size(job.content, job.size))
-
-    def _load_size(self, content: ImageRef, long_side: int | None) -> PictureSize:
-        return size_of(self._open(content), long_side)
-
-    def _open(self, content: ImageRef) -> bytes:
+    def _open(self, job: StylizeJob) -> bytes:
         try:
-            return self._images.open(content)
+            return self._images.open(job.content)
         except FileNotFoundError:
             raise ImageLostError("The uploaded picture is no longer in the store: send it again.") from None
 

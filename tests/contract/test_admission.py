@@ -174,6 +174,13 @@ def test_a_request_that_differs_in_anything_is_a_job_of_its_own(book: JobBook, c
     assert book.admit(a_job().model_copy(update=change), SHARED).how == "created"
 
 
+def test_a_request_is_the_same_whether_or_not_its_gateway_has_written_down_how_many_pixels_there_are(
+    book: JobBook,
+) -> None:
+    book.admit(a_job(), SHARED)
+    assert book.admit(a_job().model_copy(update={"file_pixels": 12, "result_pixels": 6}), SHARED).how == "shared"
+
+
 ENDS: dict[str, Callable[[JobBook, str], object]] = {
     "failed": lambda book, job_id: book.fail(claimed(book, job_id), ImageLostError("gone"), Timings()),
     "canceled": lambda book, job_id: book.cancel(job_id),

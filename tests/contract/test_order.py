@@ -12,9 +12,10 @@ from redis import Redis
 
 from contract.admission import Terms
 from contract.errors import QueueFullError
+from contract.images import PictureSize
 from contract.jobbook import KINDS, Claim, JobBook, JobKind, room_for
-from contract.jobs import JobState, Priority, Timings
-from contract.prelude import SHARE
+from contract.jobs import BatchJob, JobState, Priority, StylizeJob, Timings
+from contract.prelude import LOOK_PAST, SHARE
 from contract.settings import ContractSettings
 from tests.contract.conftest import RESULT, a_job, a_training, claimed, silence
 
@@ -212,6 +213,160 @@ def test_an_id_whose_record_is_gone_leads_to_no_job_of_another_kind(book: JobBoo
     assert book.pick("train").claim is None
     assert redis_client.zcard("atelier:queued:train") == 0
     assert book.pick().claim is not None
+
+
+# --- Small pictures only ---
+
+SMALL, LARGE, ENLARGED = PictureSize(10, 10), PictureSize(50, 10), PictureSize(10, 50)
+MOST = PictureSize(10, 10)
+
+
+def sized(size: PictureSize) -> StylizeJob:
+    return a_job().model_copy(update={"file_pixels": size.file_pixels, "result_pixels": size.result_pixels})
+
+
+def put_one(book: JobBook, size: PictureSize, client: str = "", priority: Priority = NORMAL) -> str:
+    return book.admit(sized(size), Terms(client=client, priority=priority)).record.id
+
+
+def small(book: JobBook) -> str | None:
+    """The next that is picked, of small ones only."""
+    claim = book.pick(alone=False, largest=MOST).claim
+    return claim.job_id if claim else None
+
+
+def test_large_ones_of_a_client_are_passed_over_and_had_by_the_next_who_picks_any_size(book: JobBook) -> None:
+    first, larger, second, third = (put_one(book, size) for size in (LARGE, ENLARGED, SMALL, SMALL))
+    assert [small(book) for _ in range(3)] == [second, third, None]
+    assert [claim.job_id for claim in picked(book)] == [first, larger]
+    assert [book.get(job_id).fence for job_id in (first, larger)] == [1, 1], "nobody has had them in between"
+
+
+def test_who_waits_with_large_ones_only_is_passed_over_and_so_is_a_class(book: JobBook) -> None:
+    large = put_one(book, LARGE, "a", INTERACTIVE)
+    put_one(book, LARGE, "b", NORMAL)
+    second = put_one(book, SMALL, "c", NORMAL)
+    third = put_one(book, SMALL, "a", BATCH)
+    assert [small(book) for _ in range(3)] == [second, third, None]
+    claim = book.pick().claim
+    assert claim is not None
+    assert claim.job_id == large
+
+
+def test_pictures_of_a_batch_are_small_or_large_each_by_itself(book: JobBook) -> None:
+    requests = [sized(size) for size in (LARGE, SMALL)]
+    batch = book.admit_batch(BatchJob(styles=requests[0].styles), requests, Terms(priority=BATCH)).record
+    assert [small(book) for _ in range(2)] == [batch.children[1].id, None]
+    assert [claim.job_id for claim in picked(book)] == [batch.children[0].id]
+
+
+def test_a_job_whose_size_nobody_has_written_down_counts_as_small(book: JobBook, redis_client: "Redis") -> None:
+    unknown, older = put(book, 2)
+    assert redis_client.hdel(f"atelier:job:{older}", "file_pixels", "result_pixels") == 2
+    put_one(book, LARGE)
+    assert [small(book) for _ in range(3)] == [unknown, older, None]
+
+
+def test_a_large_one_that_is_in_no_line_is_passed_over_too(book: JobBook, redis_client: "Redis") -> None:
+    jobs = [put_one(book, LARGE), put_one(book, SMALL)]
+    for job_id in jobs:
+        redis_client.hdel(f"atelier:job:{job_id}", "priority", "client", "place")
+    redis_client.delete("atelier:order:stylize:normal", "atelier:order:stylize:normal:")
+    new = put_one(book, SMALL)
+    assert small(book) == new
+    assert [claim.job_id for claim in picked(book)] == jobs
+
+
+def test_large_ones_of_several_clients_keep_their_turns_whatever_passes_them(book: JobBook) -> None:
+    large = [put_one(book, LARGE, client) for client in "abc"]
+    passing = [put_one(book, SMALL, client) for client in "dab"]
+    assert [small(book) for _ in range(4)] == [passing[1], passing[2], passing[0], None]
+    assert [claim.job_id for claim in picked(book)] == large
+
+
+def test_clients_take_turns_with_small_ones_too(book: JobBook) -> None:
+    put_one(book, LARGE, "a")
+    jobs = {put_one(book, SMALL, client): client for client in "aaabbc"}
+    order = [small(book) for _ in jobs]
+    assert "".join(jobs[job_id] for job_id in order if job_id) == "abcaba"
+
+
+def test_who_has_just_had_a_turn_with_any_size_has_the_next_small_one_later(book: JobBook) -> None:
+    jobs = {put_one(book, SMALL, client): client for client in "aaabbb"}
+    claim = book.pick().claim
+    assert claim is not None
+    assert claim.record.client == "a"
+    order = [small(book) for _ in range(5)]
+    assert "".join(jobs[job_id] for job_id in order if job_id) == "babab"
+
+
+def test_a_large_one_has_its_turn_however_many_small_ones_its_client_sends(book: JobBook) -> None:
+    """Else each of them would cost the client its turn, and who sends large ones only would come first for ever."""
+    put_one(book, LARGE, "a")
+    order = ""
+    for _ in range(4):
+        put_one(book, LARGE, "b")
+        for _ in range(3):
+            put_one(book, SMALL, "a")
+            assert small(book)
+        claim = book.pick().claim
+        assert claim is not None
+        order += claim.record.client
+    assert order[:2] == "ab"
+
+
+def test_every_class_is_given_its_share_of_small_ones_while_large_ones_wait_in_others(book: JobBook) -> None:
+    for _ in range(4 * SHARE):
+        put_one(book, SMALL, priority=INTERACTIVE)
+    put_one(book, LARGE, priority=NORMAL)
+    batch = [put_one(book, SMALL, priority=BATCH) for _ in range(3)]
+    order = [small(book) for _ in range(3 * SHARE)]
+    assert [order.index(job_id) for job_id in batch] == [SHARE - 1, 2 * SHARE - 1, 3 * SHARE - 1]
+
+
+def test_large_ones_of_a_lower_class_have_their_share_however_many_small_ones_pass_them(book: JobBook) -> None:
+    for _ in range(6 * SHARE):
+        put_one(book, SMALL, priority=INTERACTIVE)
+        put_one(book, SMALL, priority=BATCH)
+    put_one(book, LARGE, "b", BATCH)
+    order = []
+    for _ in range(2 * SHARE):
+        assert small(book)
+        claim = book.pick().claim
+        assert claim is not None
+        order.append(claim.record.client)
+    assert "b" in order
+
+
+def test_so_many_large_ones_of_a_client_are_passed_over_and_no_more(book: JobBook) -> None:
+    for _ in range(LOOK_PAST):
+        put_one(book, LARGE, "a")
+    first = put_one(book, SMALL, "a")
+    put_one(book, LARGE, "b")
+    assert small(book) == first
+    put_one(book, LARGE, "a")
+    second = put_one(book, SMALL, "a")
+    assert small(book) is None
+    claimed(book, second)
+
+
+def test_a_suspect_is_told_of_to_who_picks_small_ones_if_it_is_small(book: JobBook) -> None:
+    large, suspect = put_one(book, LARGE), put_one(book, SMALL)
+    for job_id in (large, suspect):
+        book.release(claimed(book, job_id))
+    assert book.pick(alone=False, largest=MOST).suspect
+    assert small(book) is None
+    claim = book.pick(alone=True, largest=MOST).claim
+    assert claim is not None
+    assert claim.job_id == suspect
+
+
+def test_a_client_that_has_gone_leaves_no_turn_behind(book: JobBook, redis_client: "Redis") -> None:
+    for _ in range(2):
+        put_one(book, SMALL, "a")
+    for _ in range(2):
+        assert small(book)
+    assert list(redis_client.scan_iter("atelier:order:*:*:*")) == []
 
 
 # --- A job that is asked for more urgently ---

@@ -1,5 +1,7 @@
 """Pictures that are taken, scaled down or refused by their header."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -10,7 +12,7 @@ from contract.errors import (
     InvalidParameterError,
     UnsupportedImageError,
 )
-from contract.images import MediaType, fitted
+from contract.images import MediaType, PictureSize, fitted
 from contract.jobs import StylizeJob
 from service.inspection import Header, check_format, inspect, result_side
 from service.settings import ServiceSettings
@@ -99,6 +101,28 @@ def test_a_photograph_larger_than_a_result_may_be_is_taken_and_scaled_down(gatew
             assert request.size == size
         assert parameters(post(gateway.client, png_that_says_it_has(6000, 4000), size="6000")) == ["size"]
         assert code(post(gateway.client, png_that_says_it_has(10_000, 5001), size="64")) == "image-too-large"
+
+
+@pytest.mark.parametrize(
+    ("sides", "options", "expected"),
+    [
+        ((60, 40), {}, PictureSize(2400, 2400)),
+        ((60, 40), {"size": "90"}, PictureSize(2400, 5400)),
+        ((40, 60), {"size": "32"}, PictureSize(2400, 32 * 21)),
+        ((6000, 4000), {}, PictureSize(24_000_000, 4898 * 3265)),
+    ],
+)
+def test_a_job_says_how_many_pixels_its_photograph_has_and_its_result_will_have(
+    gateways: Gateways, sides: tuple[int, int], options: dict[str, Any], expected: PictureSize
+) -> None:
+    with gateways(max_megapixels=16) as gateway:
+        response = post(gateway.client, png_that_says_it_has(*sides), headers=ASYNC, **options)
+        request = gateway.book.get(response.json()["id"]).request
+        assert isinstance(request, StylizeJob)
+        assert request.picture_size == expected
+        assert gateway.book.pick(largest=PictureSize(expected.file_pixels - 1, expected.result_pixels)).claim is None
+        assert gateway.book.pick(largest=PictureSize(expected.file_pixels, expected.result_pixels - 1)).claim is None
+        assert gateway.book.pick(largest=expected).claim is not None
 
 
 def test_every_photograph_that_is_taken_keeps_its_size_unless_that_is_set_otherwise() -> None:

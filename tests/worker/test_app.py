@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from contract.admission import Terms
-from contract.errors import ImageTooLargeError, QueueUnavailableError, StoreUnavailableError
-from contract.images import ImageRef, ImageStore, MediaType
-from contract.jobbook import Claim
+from contract.errors import ImageTooLargeError, StoreUnavailableError
+from contract.images import ImageRef, ImageStore, MediaType, PictureSize
 from contract.jobs import JobRecord, JobState, Priority, StyleShare, StylizeJob, StylizeResult
 from contract.queue import STYLIZE_TASK
 from contract.settings import ContractSettings
@@ -19,8 +18,6 @@ from generator.checkpoint import trunk_of, vector_of
 from tests.conftest import publish_tiny, tiny_bank, until
 from tests.pictures import encoded, photograph
 from worker.app import Worker, create_app
-from worker.memory import PictureSize
-from worker.passing import Passing
 from worker.settings import WorkerSettings
 from worker.stylizer import Attempt, Stopwatch
 
@@ -183,146 +180,188 @@ def test_a_job_that_lost_its_worker_counts_no_attempt_while_it_waits_to_be_alone
 
 WHOLE_ROOM = PictureSize(30_000, 30_000)
 """All that large pictures have."""
-ONE_PLACE = PictureSize(5_001, 5_001)
-"""Hardly any of it, but the one thread of two that they have."""
+
+Narrow = Callable[[int], Worker]
 
 
 @pytest.fixture
-def narrow(settings: ContractSettings, styles: StyleStore, redis_client: object) -> Iterator[Worker]:
-    """A worker with two threads, for which pictures above 5,000 pixels are large, and 200×150 is all that fits."""
+def narrow(settings: ContractSettings, styles: StyleStore, redis_client: object) -> Iterator[Narrow]:
+    """A worker with so many threads, for which pictures above 5,000 pixels are large, and 200×150 is all that fits."""
     publish_tiny(styles, "tiny")
-    worker = Worker(
-        WorkerSettings(
+    workers: list[Worker] = []
+
+    def start(threads: int) -> Worker:
+        limited = WorkerSettings(
             **settings.model_dump(),
             engine="torch",
-            concurrency=2,
+            concurrency=threads,
             max_upload_megapixels=0.04,
             tile_above_megapixels=0.005,
         )
-    )
-    yield worker
-    worker.close()
+        workers.append(Worker(limited))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.close()
 
 
-def large(worker: Worker, images: ImageStore, seed: int, priority: Priority = Priority.BATCH) -> str:
-    return sent(worker, images.put(encoded(photograph(200, 150, seed))), priority)
+def large(worker: Worker, images: ImageStore, seed: int = 0, priority: Priority = Priority.BATCH) -> str:
+    job = a_job(images.put(encoded(photograph(200, 150, seed))))
+    return sent(worker, job.model_copy(update={"file_pixels": 200 * 150, "result_pixels": 200 * 150}), priority)
 
 
 def small(worker: Worker, images: ImageStore, priority: Priority = Priority.INTERACTIVE) -> str:
-    return sent(worker, images.put(encoded(photograph(40, 30))), priority)
+    job = a_job(images.put(encoded(photograph(40, 30))))
+    return sent(worker, job.model_copy(update={"file_pixels": 40 * 30, "result_pixels": 40 * 30}), priority)
 
 
-def sent(worker: Worker, content: ImageRef, priority: Priority) -> str:
-    return worker.book.admit(a_job(content), Terms(may_find=False, may_be_found=False, priority=priority)).record.id
+def sent(worker: Worker, job: StylizeJob, priority: Priority) -> str:
+    return worker.book.admit(job, Terms(priority=priority)).record.id
 
 
 def states(worker: Worker, *jobs: str) -> list[JobState]:
     return [worker.book.get(job_id).state for job_id in jobs]
 
 
+def claims(worker: Worker, *jobs: str) -> list[int]:
+    """How often each has been claimed, or put back."""
+    return [worker.book.get(job_id).fence for job_id in jobs]
+
+
 def wait_for_room(worker: Worker, count: int) -> None:
     until(lambda: len(worker.memory._large._waiting) == count, what="large pictures to wait for room")
 
 
-@pytest.mark.parametrize("held", [WHOLE_ROOM, ONE_PLACE])
+@pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("priority", [Priority.INTERACTIVE, Priority.BATCH])
-def test_small_pictures_are_made_while_large_ones_have_all_threads_and_wait(
-    narrow: Worker, images: ImageStore, held: PictureSize, priority: Priority
+def test_of_as_many_large_pictures_as_threads_one_waits_in_the_queue_and_its_thread_is_there_for_small_ones(
+    narrow: Narrow, images: ImageStore, threads: int, priority: Priority
 ) -> None:
-    """Even behind others, in their own class, that have not been claimed: those are put back and lose nothing."""
-    with ThreadPoolExecutor(2) as pool:
-        with narrow.memory.reserved(held, lambda: True):
-            first = [large(narrow, images, seed) for seed in range(2)]
-            tickets = [pool.submit(narrow.work) for _ in first]
-            wait_for_room(narrow, 2)
-            behind = [large(narrow, images, seed) for seed in range(2, 4)]
-            quick = [small(narrow, images, priority) for _ in range(3)]
-            until(lambda: states(narrow, *quick) == [JobState.SUCCEEDED] * 3, what="the small ones")
-            assert states(narrow, *first) == [JobState.RUNNING] * 2
-            until(lambda: states(narrow, *behind) == [JobState.QUEUED] * 2, what="the others to be put back")
-        tickets += [pool.submit(narrow.work) for _ in behind]
+    """Its ticket is spent by then: it is had all the same by a thread that has ended one of the others."""
+    worker = narrow(threads)
+    with ThreadPoolExecutor(threads) as pool:
+        with worker.memory.reserved(WHOLE_ROOM, lambda: True):
+            jobs = [large(worker, images, seed) for seed in range(threads)]
+            tickets = [pool.submit(worker.work) for _ in jobs[1:]]
+            wait_for_room(worker, threads - 1)
+            pool.submit(worker.work).result(30)
+            quick = [small(worker, images, priority) for _ in range(3)]
+            for _ in quick:
+                pool.submit(worker.work).result(30)
+            assert states(worker, *quick) == [JobState.SUCCEEDED] * 3
+            assert states(worker, *jobs) == [JobState.RUNNING] * (threads - 1) + [JobState.QUEUED]
+            assert claims(worker, *jobs) == [1] * (threads - 1) + [0]
         for ticket in tickets:
             ticket.result(30)
-    ends = [narrow.book.get(job_id) for job_id in (*first, *behind, *quick)]
-    assert [(record.state, record.attempt) for record in ends] == [(JobState.SUCCEEDED, 1)] * 7
+    assert states(worker, *jobs) == [JobState.SUCCEEDED] * threads
+    assert claims(worker, *jobs) == [1] * threads
 
 
-def test_large_and_small_pictures_together_all_come_to_their_end(narrow: Worker, images: ImageStore) -> None:
-    jobs = [job for seed in range(4) for job in (large(narrow, images, seed), small(narrow, images))]
+def test_the_one_thread_of_a_worker_has_large_pictures_too(narrow: Narrow, images: ImageStore) -> None:
+    worker = narrow(1)
+    assert ended(worker, large(worker, images)).state is JobState.SUCCEEDED
+
+
+def test_a_ticket_for_each_is_enough_for_large_and_small_pictures_together(narrow: Narrow, images: ImageStore) -> None:
+    worker = narrow(3)
+    jobs = [job for seed in range(4) for job in (large(worker, images, seed), small(worker, images))]
+    with ThreadPoolExecutor(3) as pool:
+        for ticket in [pool.submit(worker.work) for _ in jobs]:
+            ticket.result(60)
+    assert states(worker, *jobs) == [JobState.SUCCEEDED] * 8
+    assert claims(worker, *jobs) == [1] * 8
+
+
+def test_a_large_picture_that_is_canceled_while_it_waits_gives_its_thread_and_its_place_back(
+    narrow: Narrow, images: ImageStore
+) -> None:
+    worker = narrow(2)
+    with ThreadPoolExecutor(1) as pool:
+        with worker.memory.reserved(WHOLE_ROOM, lambda: True):
+            canceled, other = large(worker, images, 0), large(worker, images, 1)
+            ticket = pool.submit(worker.work)
+            wait_for_room(worker, 1)
+            worker.book.cancel(canceled)
+            until(lambda: states(worker, other) == [JobState.RUNNING], what="the other to have the place")
+        ticket.result(30)
+    assert states(worker, canceled, other) == [JobState.CANCELED, JobState.SUCCEEDED]
+
+
+def test_large_pictures_whose_gateway_did_not_say_so_wait_in_their_threads(narrow: Narrow, images: ImageStore) -> None:
+    worker = narrow(2)
     with ThreadPoolExecutor(2) as pool:
-        while not all(state.is_terminal for state in states(narrow, *jobs)):
-            for ticket in [pool.submit(narrow.work) for _ in range(2)]:
-                ticket.result(30)
-    ends = [narrow.book.get(job_id) for job_id in jobs]
-    assert [(record.state, record.attempt) for record in ends] == [(JobState.SUCCEEDED, 1)] * 8
+        with worker.memory.reserved(WHOLE_ROOM, lambda: True):
+            contents = [images.put(encoded(photograph(200, 150, seed))) for seed in range(2)]
+            jobs = [sent(worker, a_job(content), Priority.BATCH) for content in contents]
+            tickets = [pool.submit(worker.work) for _ in jobs]
+            wait_for_room(worker, 2)
+        for ticket in tickets:
+            ticket.result(30)
+    assert states(worker, *jobs) == [JobState.SUCCEEDED] * 2
 
 
-def test_a_large_picture_that_is_canceled_while_it_waits_gives_its_thread_back(
-    narrow: Worker, images: ImageStore
+def test_after_a_small_picture_the_next_waits_for_its_own_ticket(narrow: Narrow, images: ImageStore) -> None:
+    worker = narrow(2)
+    first, second = small(worker, images), small(worker, images)
+    worker.work()
+    assert states(worker, first, second) == [JobState.SUCCEEDED, JobState.QUEUED]
+
+
+def test_a_large_picture_that_was_put_back_is_not_tried_again_at_once(narrow: Narrow, images: ImageStore) -> None:
+    worker = narrow(2)
+    failing(worker, StoreUnavailableError("The store does not answer."))
+    record = ended(worker, large(worker, images))
+    assert (record.state, record.attempt) == (JobState.QUEUED, 1)
+
+
+def test_a_worker_that_stops_takes_no_further_large_picture(narrow: Narrow, images: ImageStore) -> None:
+    worker = narrow(2)
+
+    def act() -> StylizeResult:
+        worker.stop()
+        raise MemoryError
+
+    worker.stylizer = Failing(act)  # type: ignore[assignment]
+    first, second = large(worker, images, 0), large(worker, images, 1)
+    worker.work()
+    assert states(worker, first, second) == [JobState.FAILED, JobState.QUEUED]
+
+
+def test_a_large_picture_that_is_stopped_before_its_turn_goes_back_and_is_not_taken_again(
+    narrow: Narrow, images: ImageStore
 ) -> None:
-    with ThreadPoolExecutor(1) as pool, narrow.memory.reserved(WHOLE_ROOM, lambda: True):
-        job_id = large(narrow, images, 0)
-        ticket = pool.submit(narrow.work)
-        wait_for_room(narrow, 1)
-        narrow.book.cancel(job_id)
-        ticket.result(30)
-    assert states(narrow, job_id) == [JobState.CANCELED]
+    worker = narrow(2)
+    worker.batcher.close()
+    record = ended(worker, large(worker, images))
+    assert (record.state, record.attempt, record.fence) == (JobState.QUEUED, 0, 2)
 
 
-def test_a_large_picture_that_waits_does_not_fail_with_what_goes_wrong_beside_it(
-    narrow: Worker, images: ImageStore
+def test_a_small_job_that_lost_its_worker_is_worked_on_alone_before_large_ones_that_have_no_place(
+    narrow: Narrow, images: ImageStore
 ) -> None:
-    looked = threading.Event()
-
-    class Broken(Passing):
-        def small(self) -> Claim | None:
-            looked.set()
-            raise QueueUnavailableError("The queue does not answer.", retry_after_seconds=1)
-
-    narrow.passing = Broken(narrow.book, narrow.heartbeat, narrow.stylizer.is_small)
-    with ThreadPoolExecutor(1) as pool:
-        with narrow.memory.reserved(WHOLE_ROOM, lambda: True):
-            job_id = large(narrow, images, 0)
-            ticket = pool.submit(narrow.work)
-            assert looked.wait(30)
-        ticket.result(30)
-    assert states(narrow, job_id) == [JobState.SUCCEEDED]
-
-
-def test_a_worker_that_stops_looks_for_no_more_small_pictures(narrow: Worker, images: ImageStore) -> None:
-    job_id = small(narrow, images)
-    narrow.stop()
-    assert not narrow._make_small_one()
-    assert narrow.book.get(job_id).fence == 0
-
-
-def test_small_pictures_wait_while_somebody_waits_to_be_alone(narrow: Worker, images: ImageStore) -> None:
-    job_id = small(narrow, images)
-    with ThreadPoolExecutor(1) as pool, narrow.isolation.shared():
-        pool.submit(narrow.isolation.alone().__enter__)
-        until(lambda: narrow.isolation.waiting_alone == 1)
-        assert not narrow._make_small_one()
-    assert narrow.book.get(job_id).fence == 0
-
-
-def test_a_job_that_lost_its_worker_and_was_met_meanwhile_is_worked_on_alone_afterwards(
-    narrow: Worker, images: ImageStore
-) -> None:
-    suspect = small(narrow, images)
-    claim = narrow.book.pick().claim
+    worker = narrow(2)
+    suspect = small(worker, images, Priority.BATCH)
+    claim = worker.book.pick().claim
     assert claim is not None
-    with ThreadPoolExecutor(1) as pool:
-        with narrow.memory.reserved(WHOLE_ROOM, lambda: True):
-            job_id = large(narrow, images, 0)
-            ticket = pool.submit(narrow.work)
-            wait_for_room(narrow, 1)
-            assert narrow.book.release(claim)
-            quick = small(narrow, images, Priority.BATCH)
-            until(lambda: states(narrow, quick) == [JobState.SUCCEEDED], what="the small one")
-            assert states(narrow, suspect) == [JobState.QUEUED]
-        ticket.result(30)
-    assert states(narrow, job_id, suspect) == [JobState.SUCCEEDED] * 2
-    assert narrow.book.get(suspect).attempt == 2
+    with ThreadPoolExecutor(2) as pool:
+        with worker.memory.reserved(WHOLE_ROOM, lambda: True):
+            first, second = large(worker, images, 0), large(worker, images, 1, Priority.INTERACTIVE)
+            tickets = [pool.submit(worker.work)]
+            wait_for_room(worker, 1)
+            assert worker.book.release(claim)
+            tickets.append(pool.submit(worker.work))
+            until(lambda: worker.isolation.waiting_alone == 1, what="the suspect's turn")
+        for ticket in tickets:
+            ticket.result(30)
+    records = [worker.book.get(job_id) for job_id in (suspect, first, second)]
+    assert [(record.state, record.attempt) for record in records] == [
+        (JobState.SUCCEEDED, 2),
+        (JobState.SUCCEEDED, 1),
+        (JobState.SUCCEEDED, 1),
+    ]
+    started = {record.id: record.started_at for record in records}
+    assert sorted(started, key=lambda job_id: str(started[job_id])) == [second, suspect, first]
 
 
 def test_a_ticket_that_finds_nothing_does_not_wait_to_be_alone(worker: Worker, images: ImageStore) -> None:

@@ -2,12 +2,12 @@
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack
 
 import pytest
 
+from contract.images import PictureSize
 from tests.conftest import until
-from worker.memory import DecodedPictures, PictureSize, PixelBudget
+from worker.memory import DecodedPictures, PixelBudget
 
 SECONDS = 10
 
@@ -90,16 +90,6 @@ def test_room_is_given_back_when_the_work_fails() -> None:
         pass
 
 
-def test_no_more_pictures_go_together_than_may() -> None:
-    budget = PixelBudget(100, pictures=2)
-    with ThreadPoolExecutor() as pool, budget.reserved(1, wanted):
-        with budget.reserved(1, wanted):
-            third = pool.submit(enter, budget, 1)
-            until(lambda: len(budget._waiting) == 1, SECONDS, "the third to wait")
-            assert not third.done()
-        third.result(SECONDS)
-
-
 def test_room_that_is_needed_no_more_is_given_back_before_the_end() -> None:
     budget = PixelBudget(100)
     with ThreadPoolExecutor() as pool, budget.reserved(100, wanted) as room:
@@ -108,28 +98,6 @@ def test_room_that_is_needed_no_more_is_given_back_before_the_end() -> None:
         room.shrink_to(40)
         other.result(SECONDS)
     assert budget._used == 0
-
-
-def test_who_waits_does_something_else_until_there_is_room_and_no_longer() -> None:
-    begun, done = threading.Event(), 0
-
-    def meanwhile() -> bool:
-        nonlocal done
-        begun.set()
-        done += 1
-        return True
-
-    budget = PixelBudget(100, meanwhile=meanwhile)
-    with budget.reserved(60, wanted):
-        assert done == 0
-    with ThreadPoolExecutor() as pool:
-        with budget.reserved(60, wanted):
-            waiting = pool.submit(enter, budget, 60)
-            assert begun.wait(SECONDS)
-        waiting.result(SECONDS)
-    before = done
-    with budget.reserved(100, wanted):
-        assert done == before
 
 
 def enter(budget: PixelBudget, pixels: int) -> None:
@@ -142,9 +110,9 @@ def enter(budget: PixelBudget, pixels: int) -> None:
 SMALL, LARGE = PictureSize(10, 10), PictureSize(60, 60)
 
 
-def pictures(threads: int = 4) -> DecodedPictures:
+def pictures(whole_pixels: int = 20) -> DecodedPictures:
     """Small ones are of up to 20 pixels, from files of up to 25; large ones have 75 together."""
-    return DecodedPictures(100, whole_pixels=20, threads=threads)
+    return DecodedPictures(100, whole_pixels=whole_pixels)
 
 
 def test_small_ones_pass_large_ones_that_wait_and_those_that_are_worked_on() -> None:
@@ -171,16 +139,6 @@ def test_small_ones_together_have_their_part_of_the_room_and_no_more() -> None:
         third.result(SECONDS)
 
 
-@pytest.mark.parametrize(("threads", "together"), [(1, 1), (2, 1), (3, 2), (4, 3)])
-def test_large_ones_never_have_all_threads_of_several(threads: int, together: int) -> None:
-    memory, barely = pictures(threads), PictureSize(21, 21)
-    with ExitStack() as inside:
-        for _ in range(together):
-            inside.enter_context(memory.reserved(barely, wanted))
-        with pytest.raises(CancelledError), memory.reserved(barely, lambda: False):
-            pass
-
-
 @pytest.mark.parametrize(
     ("size", "small"),
     [
@@ -194,6 +152,10 @@ def test_a_small_one_has_a_small_result_and_a_file_that_fits_into_the_part_of_sm
     size: PictureSize, small: bool
 ) -> None:
     assert pictures().is_small(size) == small
+
+
+def test_a_small_one_that_is_enlarged_fits_into_the_part_of_small_ones_too() -> None:
+    assert pictures(whole_pixels=1000).largest_small == PictureSize(25, 25)
 
 
 def stay(memory: DecodedPictures, size: PictureSize) -> None:

@@ -20,7 +20,7 @@ from contract.errors import (
     StyleNotFoundError,
     UnsupportedImageError,
 )
-from contract.images import ImageRef, ImageStore, MediaType
+from contract.images import ImageRef, ImageStore, MediaType, PictureSize
 from contract.jobs import StyleShare, StylizeJob
 from contract.settings import ContractSettings
 from contract.storage import open_storage
@@ -31,7 +31,7 @@ from tests.conftest import publish_tiny, tiny_bank, until
 from worker.batcher import Batcher
 from worker.colours import towards_palette_of, with_colours_of
 from worker.engine import Engine, NetworkCache
-from worker.memory import DecodedPictures, PictureSize
+from worker.memory import DecodedPictures
 from worker.networks import TorchNetwork
 from worker.stylizer import Stopwatch, Stylizer, size_of
 
@@ -48,7 +48,7 @@ def images(settings: ContractSettings) -> ImageStore:
 
 @pytest.fixture
 def memory() -> DecodedPictures:
-    return DecodedPictures(MAX_PIXELS, whole_pixels=TILE_ABOVE, threads=4)
+    return DecodedPictures(MAX_PIXELS, whole_pixels=TILE_ABOVE)
 
 
 @pytest.fixture
@@ -277,12 +277,6 @@ def test_the_size_of_a_picture_is_that_of_its_file_and_of_its_result(
 def test_what_is_no_picture_has_no_size() -> None:
     with pytest.raises(UnsupportedImageError):
         size_of(b"not a picture", 90)
-
-
-def test_a_picture_is_small_by_its_file_and_by_its_result(stylizer: Stylizer, images: ImageStore) -> None:
-    content, large = images.put(photograph()), images.put(photograph(200, 150))
-    jobs = [job(content), job(content, size=150), job(content, size=200), job(large, size=40)]
-    assert [stylizer.is_small(each) for each in jobs] == [True, True, False, False]
 
 
 # --- Blends, strength, colours ---
