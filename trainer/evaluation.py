@@ -51,7 +51,8 @@ def optimised(
     look: Callable[[int, Tensor], bool] = lambda _iteration, _picture: True,
 ) -> Tensor:
     """One picture [3,H,W] by L-BFGS in pixels, begun from the content. ``look`` sees the picture after each iteration,
-    clamped to 0..1, and says whether to go on.
+    clamped to 0..1, and says whether to go on. The loss is that of the clamped picture, as scores are: a colour that
+    cannot be shown is worth nothing.
     """
     target = loss.content_target(content[None])
     picture = content[None].clone(memory_format=torch.contiguous_format).requires_grad_()
@@ -69,7 +70,7 @@ def optimised(
         """PyTorch asks at each iteration for what the line search of the last one has computed already."""
         if not (evaluated and torch.equal(evaluated[0], picture)):
             optimizer.zero_grad()
-            total = _losses(loss, picture, content[None], row, target).total.sum()
+            total = _losses(loss, picture.clamp(0, 1), content[None], row, target).total.sum()
             total.backward()  # type: ignore[no-untyped-call]
             evaluated[:] = [picture.detach().clone(), total.detach()]
         return evaluated[1]

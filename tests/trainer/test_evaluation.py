@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -64,6 +64,23 @@ def test_an_optimised_picture_has_a_lower_loss_than_the_photograph(shallow_loss:
     assert after.style < before.style
     assert 0 <= picture.min() <= picture.max() <= 1
     assert torch.equal(content, pictures(3, seed=2)[0]), "it is left alone"
+
+
+def test_what_is_optimised_is_what_can_be_shown(shallow_loss: PerceptualLoss) -> None:
+    """A loss that counts colours beyond black and white would be lower than that of the picture that is given out."""
+    looked_at: list[Tensor] = []
+
+    class Watched:
+        content_target = staticmethod(shallow_loss.content_target)
+
+        def __call__(self, picture: Tensor, *others: Any) -> Losses:
+            looked_at.append(picture.detach())
+            return shallow_loss(picture, *others)
+
+    loss = cast(PerceptualLoss, Watched())
+    optimised(loss, CONTENTS[0].round(), 1, 3)
+    assert torch.stack(looked_at).min() == 0
+    assert torch.stack(looked_at).max() == 1
 
 
 def test_the_picture_is_seen_after_each_iteration_and_gets_better(shallow_loss: PerceptualLoss) -> None:
