@@ -97,7 +97,7 @@ def test_a_style_is_accepted_with_a_picture_and_a_name(gateway: LoneGateway, red
     assert redis_client.llen("atelier:train") == 1
     request = request_of(gateway, job["id"])
     assert gateway.images.open(request.images[0]) == PAINTING
-    assert request == TrainJob(name="new", images=request.images)
+    assert request == TrainJob(name="new", images=request.images, replace=False)
 
 
 def test_everything_that_is_asked_for_reaches_the_trainer(gateway: LoneGateway) -> None:
@@ -110,12 +110,13 @@ def test_everything_that_is_asked_for_reaches_the_trainer(gateway: LoneGateway) 
         "style_weight": "2.5",
         "stroke_size": "0.5",
         "content": "faces",
+        "replace": "true",
     }
     pictures = [saved(drawn(40 + index, 40), kind) for index, kind in enumerate(["JPEG", "PNG", "WEBP", "AVIF"] * 2)]
     request = request_of(gateway, train(gateway.client, *pictures, **options).json()["id"])
     assert [gateway.images.open(image) for image in request.images] == pictures
     asked = {name: str(value) for name, value in request.model_dump(exclude={"kind", "images"}).items()}
-    assert asked == options
+    assert asked == options | {"replace": "True"}
 
 
 @pytest.mark.parametrize(
