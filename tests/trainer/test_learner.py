@@ -18,7 +18,7 @@ from PIL import Image
 
 from contract.errors import StoreUnavailableError, TrainingDivergedError
 from contract.jobbook import Claim, JobBook
-from contract.jobs import JobRecord, JobState, Progress, Stage, TrainJob
+from contract.jobs import JobRecord, JobState, Progress, Stage, TrainJob, TrainResult
 from contract.styles import StyleCard, StylePicture, StyleSource, StyleStatus
 from generator.checkpoint import Checkpoint, content_row
 from tests.conftest import claim_of, tiny_bank, until
@@ -345,15 +345,21 @@ def test_a_training_that_stops_is_gone_on_with_and_ends_where_it_would_have_ende
     assert torch.equal(elsewhere.vector("whole"), service.vector("mine"))
 
 
-def test_a_trainer_that_dies_between_publishing_and_saying_so_publishes_once(service: Service, work: Work) -> None:
-    job_id = service.create(replace=False)
+def attempt(service: Service, job_id: str) -> tuple[Claim, Callable[[], TrainResult]]:
+    """The claim of a trainer that says nothing to the book at its end, and what it does."""
     claim = claim_of(service.book, job_id)
     assert claim is not None
     learner = Learner(service.settings, service.storage, service.images, service.styles, torch.device("cpu"))
     reporter = Reporter(service.book, service.images, claim, 1000)
     job = claim.record.request
     assert isinstance(job, TrainJob)
-    published = learner.learn(job_id, job, reporter, lambda: False)
+    return claim, partial(learner.learn, job_id, job, reporter, lambda: False)
+
+
+def test_a_trainer_that_dies_between_publishing_and_saying_so_publishes_once(service: Service, work: Work) -> None:
+    job_id = service.create(replace=False)
+    claim, learn = attempt(service, job_id)
+    published = learn()
     assert service.book.release(claim)
     work(Trainer(service.settings)).result(100)
     result = result_of(service.book.get(job_id))
@@ -365,12 +371,7 @@ def test_a_style_whose_evaluation_kills_its_trainer_is_published_without_optimis
     service: Service, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = service.create()
-    claim = claim_of(service.book, job_id)
-    assert claim is not None
-    learner = Learner(service.settings, service.storage, service.images, service.styles, torch.device("cpu"))
-    reporter = Reporter(service.book, service.images, claim, 1000)
-    job = claim.record.request
-    assert isinstance(job, TrainJob)
+    claim, learn = attempt(service, job_id)
 
     def die(*_: object, **__: object) -> None:
         raise SystemExit
@@ -378,7 +379,7 @@ def test_a_style_whose_evaluation_kills_its_trainer_is_published_without_optimis
     with monkeypatch.context() as dying:
         dying.setattr("trainer.evaluation.optimised", die)
         with pytest.raises(SystemExit):
-            learner.learn(job_id, job, reporter, lambda: False)
+            learn()
     assert service.book.release(claim)
     work(Trainer(service.settings)).result(100)
     evaluation = result_of(service.book.get(job_id)).evaluation
