@@ -28,7 +28,9 @@ FIGURES = ("total", "content", "style", "identity")
 """What an iteration reports, as means over its batch; NaN where no picture of it has such a loss."""
 
 WATCH_WINDOW = 20
-"""Iterations whose mean loss is held against that of the first ones."""
+WATCH_PICTURES = 80
+"""So many iterations, and of so many pictures at least, have their mean loss held against that of the first ones: the
+styles of a bank have losses that differ five times over, so a mean of few pictures says which styles they were in."""
 DIVERGED = 1.5
 """A loss that is this many times its start is not on its way down."""
 SNAPSHOT_ITERATIONS = 50
@@ -221,9 +223,10 @@ class Training:
 
     def _is_diverging(self) -> bool:
         """Whether the losses have grown above their start; identity and style losses are of the same order."""
-        if len(self.history) < 2 * WATCH_WINDOW:
+        window = max(WATCH_WINDOW, math.ceil(WATCH_PICTURES / self.config.batch))
+        if len(self.history) < 2 * window:
             return False
-        windows = self.history[:WATCH_WINDOW], self.history[-WATCH_WINDOW:]
+        windows = self.history[:window], self.history[-window:]
         first, last = (float(np.mean([figures[0] for figures in window])) for window in windows)
         return last > DIVERGED * first
 

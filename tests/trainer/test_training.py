@@ -19,7 +19,7 @@ from tests.conftest import tiny_bank
 from tests.trainer.conftest import SHALLOW, pictures
 from trainer.optimizers import OPTIMIZERS, OptimizerName
 from trainer.perceptual import PerceptualLoss
-from trainer.training import SNAPSHOT_ITERATIONS, WATCH_WINDOW, TrainConfig, Training
+from trainer.training import SNAPSHOT_ITERATIONS, WATCH_PICTURES, WATCH_WINDOW, TrainConfig, Training
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -332,10 +332,23 @@ def test_a_state_from_before_healthy_ones_were_kept_is_gone_on_from() -> None:
 @pytest.mark.parametrize(("before", "goes_back"), [(1.0, True), (1e4, False)])
 def test_a_loss_that_grows_takes_the_run_back(shallow_loss: PerceptualLoss, before: float, goes_back: bool) -> None:
     training = Training(CONFIG, NAMES, CPU)
-    training.history = [(before, math.nan, math.nan, math.nan)] * (2 * WATCH_WINDOW)
-    training.iteration = len(training.history)
+    enough = 2 * WATCH_PICTURES // CONFIG.batch
+    training.history = [(before, math.nan, math.nan, math.nan)] * enough
+    training.iteration = enough
     total = training.step(batch(0), shallow_loss)["total"]
     assert 100 < total < 1e4, "what an untrained generator has"
+    assert training.iteration == (0 if goes_back else enough + 1)
+
+
+@pytest.mark.parametrize(("pictures_each", "goes_back"), [(1, False), (4, True)])
+def test_a_loss_grows_when_that_of_many_pictures_does(
+    shallow_loss: PerceptualLoss, pictures_each: int, goes_back: bool
+) -> None:
+    """A run of single pictures may have begun with easy styles."""
+    training = Training(replace(CONFIG, batch=pictures_each), NAMES, CPU)
+    training.history = [(1.0, math.nan, math.nan, math.nan)] * (2 * WATCH_WINDOW)
+    training.iteration = 2 * WATCH_WINDOW
+    training.step(batch(0, pictures_each), shallow_loss)
     assert training.iteration == (0 if goes_back else 2 * WATCH_WINDOW + 1)
 
 
