@@ -1,5 +1,7 @@
 """Can the service do its work, and if not, why?"""
 
+from typing import Literal
+
 from contract.errors import AtelierError
 from contract.jobbook import QueueDepth
 from service.gateway import Gateway
@@ -7,11 +9,17 @@ from service.schemas import Checks, Readiness
 
 OK = "ok"
 
+Part = Literal["service", "gateway"]
+"""What is asked about: ``service`` makes pictures now; ``gateway`` takes jobs and hands out results, with or without a
+worker. Behind a balancer, the second one decides where requests go: workers are all gateways' alike, so the first one
+would take every gateway away at once."""
 
-def readiness(gateway: Gateway) -> Readiness:
+
+def readiness(gateway: Gateway, part: Part) -> Readiness:
     """Asks Redis and the store. A missing style does not count: whoever imports the first one needs a ready service."""
     checks = Checks(**_ask_redis(gateway), **_ask_store(gateway))
-    return Readiness(ready=checks.redis == checks.store == checks.workers == OK, checks=checks)
+    needed = (checks.redis, checks.store, *([checks.workers] if part == "service" else []))
+    return Readiness(ready=all(found == OK for found in needed), checks=checks)
 
 
 def _ask_redis(gateway: Gateway) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from http import HTTPStatus
 from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -19,10 +20,12 @@ from service.limits import limits
 from service.metrics import Metrics
 from service.openapi import METRICS, problems
 from service.problems import BY_CODE, status_of, type_of
-from service.readiness import readiness
+from service.readiness import Part, readiness
 from service.schemas import Capacity, Index, LimitList, Liveness, ProblemKind, ProblemList, Readiness
 
 READINESS_HINT_SECONDS = "1"
+
+PartQuery = Annotated[Part, Query(description="What is asked about: the whole service, or the gateway alone.")]
 
 router = APIRouter()
 router.include_router(routes_stylize.router)
@@ -87,10 +90,16 @@ async def livez() -> Liveness:
     "/readyz",
     summary="Can the service do its work?",
     response_model=Readiness,
-    responses={503: {"description": "Not now; `checks` says why", "model": Readiness}},
+    responses={
+        503: {"description": "Not now; `checks` says why", "model": Readiness},
+        **problems(errors.InvalidParameterError),
+    },
 )
-def readyz(gateway: GatewayDep) -> Response:
-    found = readiness(gateway)
+def readyz(gateway: GatewayDep, of: PartQuery = "service") -> Response:
+    """`of=service` needs Redis, the store and a worker that is ready. `of=gateway` does without the worker: jobs are
+    taken in, and done when one is back. Ask that where requests are shared out among gateways.
+    """
+    found = readiness(gateway, of)
     status = HTTPStatus.OK if found.ready else HTTPStatus.SERVICE_UNAVAILABLE
     headers = {} if found.ready else {"Retry-After": READINESS_HINT_SECONDS}
     return JSONResponse(found.model_dump(), status, headers=headers)
