@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,41 @@ def test_the_share_of_jobs_that_fail_is_of_those_that_were_done(gateway: LoneGat
     succeed(gateway, accepted(gateway))
     gateway.client.delete(f"/jobs/{accepted(gateway)}")
     assert sums("JobsFail", samples(gateway)) == [3, 4, 3]
+
+
+@pytest.fixture
+def promtool() -> str:
+    """Prometheus' own check of files; Debian's package is ``prometheus``."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not installed")
+    return found
+
+
+def check(*command: str | Path) -> None:
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_prometheus_reads_what_it_scrapes_and_which_alerts_there_are(promtool: str) -> None:
+    check(promtool, "check", "config", "--syntax-only", DOCKER / "prometheus.yml")
+    check(promtool, "check", "rules", DOCKER / "alerts.yml")
+
+
+def test_alerts_speak_when_they_should_and_at_no_other_time(promtool: str) -> None:
+    """Each of them, by Prometheus' own reckoning."""
+    check(promtool, "test", "rules", DOCKER / "alerts.test.yml")
+    tried = (DOCKER / "alerts.test.yml").read_text()
+    assert [name for name, _ in alerts() if f'alertname="{name}"' not in tried] == []
+
+
+def test_prometheus_reads_what_the_dashboard_asks(promtool: str, tmp_path: Path) -> None:
+    rules = [
+        {"record": f"panel:{number}", "expr": re.sub(r"\$__\w+|\[\$\w+\]", "[5m]", expression)}
+        for number, (_, expression) in enumerate(panels())
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    check(promtool, "check", "rules", tmp_path / "rules.yml")
 
 
 def test_prometheus_finds_every_process_where_it_tells_its_figures() -> None:
