@@ -1,4 +1,4 @@
-"""The command line: ``atelier up``, ``stylize``, ``train``, ``styles``, ``content`` and ``keys``."""
+"""The command line: ``atelier up``, ``stylize``, ``train``, ``jobs``, ``styles``, ``content`` and ``keys``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from atelier import content, keys, styles, training
+from atelier import content, jobs, keys, styles, training
 from atelier import up as launcher
 from atelier.client import PATIENCE_SECONDS, Client, Option, ServiceError
 from atelier.places import complaints, out, service_url, style_store
@@ -19,6 +19,7 @@ from contract.settings import load
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".avif": "avif"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(styles.app, name="styles")
 app.add_typer(content.app, name="content")
 app.add_typer(keys.app, name="keys")

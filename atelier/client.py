@@ -152,6 +152,12 @@ class Client:
             job: dict[str, Any] = _checked(self._request("POST", "/styles", data=fields, files=images)).json()
         return job
 
+    def jobs(self, limit: int = 100) -> dict[str, Any]:
+        """The jobs that wait or run, the oldest first: ``jobs`` has ``limit`` documents (1..1000) at most, ``total``
+        says how many there are in all."""
+        found: dict[str, Any] = _checked(self._request("GET", "/jobs", params={"limit": limit})).json()
+        return found
+
     def job(self, url: str) -> dict[str, Any]:
         """The document of the job at this address (``urls.self``)."""
         job: dict[str, Any] = _checked(self._request("GET", url)).json()

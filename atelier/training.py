@@ -1,14 +1,13 @@
 """``atelier train``: a painting in, a style out, with a progress bar and previews."""
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from atelier.client import Client, ServiceError, UnreachableError, result_of
-from atelier.places import complaints, out, service_url
+from atelier.client import Client
+from atelier.following import follow, say_result
+from atelier.places import out, service_url
 from contract.errors import InvalidParameterError
 from contract.jobs import MAX_ITERATIONS, MAX_STROKE_SIZE, MAX_STYLE_PICTURES, MAX_STYLE_WEIGHT, MIN_STROKE_SIZE
 
@@ -48,16 +47,16 @@ def train(
     }
     with Client(service_url()) as client:
         job = client.begin_training(pictures, name, **options)
-        address = job["urls"]["self"]
         if not detach:
             try:
-                job = _follow(client, job, name, previews)
+                job = follow(client, job, previews)
             except KeyboardInterrupt:
                 detach = True
     if detach:
-        out.print(f"The training goes on as {address}: DELETE {service_url()}{address} ends it.", soft_wrap=True)
+        known = f"`atelier jobs follow {job['id']}` shows it, `atelier jobs cancel {job['id']}` ends it."
+        out.print(f"The training goes on: {known}", soft_wrap=True)
     else:
-        _say_result(job)
+        say_result(job)
 
 
 def _make(folder: Path) -> None:
@@ -65,41 +64,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidParameterError(f"{folder} cannot be made ({error.strerror}).", parameter="previews") from error
-
-
-def _follow(client: Client, job: dict[str, Any], name: str, folder: Path | None) -> dict[str, Any]:
-    """Shows the job until it has ended; its last document."""
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=complaints) as progress:
-        task = progress.add_task("waiting for the trainer", total=1.0)
-
-        def watch(document: dict[str, Any]) -> None:
-            _show(progress, task, document)
-            if folder is not None:
-                _save_previews(client, document, name, folder)
-
-        return client.follow(job, watch)
-
-
-def _show(progress: Progress, task: TaskID, job: dict[str, Any]) -> None:
-    if now := job["progress"]:
-        losses = "  ".join(f"{loss} {value:.3g}" for loss, value in now["losses"].items())
-        text = f"{now['stage']}  {now['detail'] or losses}"
-        progress.update(task, completed=now["fraction"], description=text)
-
-
-def _save_previews(client: Client, job: dict[str, Any], name: str, folder: Path) -> None:
-    for number, url in enumerate((job["progress"] or {}).get("previews", [])):
-        with contextlib.suppress(ServiceError, UnreachableError):  # the next round shows newer ones
-            (folder / f"{name}-{number}.jpg").write_bytes(client.picture(url))
-
-
-def _say_result(job: dict[str, Any]) -> None:
-    result = result_of(job)
-    style = result["style"]
-    ref = f"{style['name']}@{style['version']}"
-    if result["status"] == "draft":
-        out.print(f"{ref} is a draft. {result['reason']}", soft_wrap=True)
-        out.print(f"It can be used as {ref}; `atelier styles activate {ref}` makes it the style.", soft_wrap=True)
-    else:
-        out.print(f"{ref} is published: atelier stylize photo.jpg --style {style['name']} -o out.jpg", soft_wrap=True)

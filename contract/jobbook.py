@@ -58,6 +58,8 @@ ANNOUNCEMENTS = PREFIX + "announcements"
 ANNOUNCEMENTS_KEPT = prelude.ANNOUNCEMENTS_KEPT
 DURATIONS = PREFIX + "durations"
 COUNTS = PREFIX + "counts"
+BATCHES = PREFIX + "batches"
+"""The ids of batches, also of some that have ended."""
 JobKind = Literal["stylize", "train"]
 KINDS: tuple[JobKind, ...] = get_args(JobKind)
 Counted = Literal["admitted", "finished", "reaped", "tickets"]
@@ -274,6 +276,25 @@ class JobBook:
         with queue_errors():
             return self._record(job_id, cast(dict[str, str], self._redis.hgetall(_key("job", job_id))))
 
+    def unfinished(self, client: str | None, limit: int) -> tuple[list[JobRecord], int]:
+        """The jobs of a client (None: of everybody) that wait or run, batches too, the oldest first: so many of them at
+        most, and how many there are.
+        """
+        with queue_errors():
+            ids = {*self._waiting_or_running(), *cast(set[str], self._redis.smembers(BATCHES))}
+            pipeline = self._redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipeline.hmget(_key("job", job_id), "created_at", "state", "client")
+            found = [
+                (float(created_at), job_id)
+                for job_id, (created_at, state, whose) in zip(ids, pipeline.execute(), strict=True)
+                if created_at and not JobState(state).is_terminal and client in (None, whose or "")
+            ]
+            for _, job_id in sorted(found)[:limit]:
+                pipeline.hgetall(_key("job", job_id))
+            records = [JobRecord.from_hash(fields) for fields in pipeline.execute() if fields]
+        return records, len(found)
+
     def snapshot(self, job_id: str) -> Snapshot:
         """The job, and the latest of its events at that moment. Raises as ``get`` does."""
         pairs, event_id = self._run("SNAPSHOT", job_id)
@@ -431,26 +452,29 @@ class JobBook:
     def pictures_in_use(self) -> set[str]:
         """The hashes of the pictures that jobs still wait for or work on."""
         with queue_errors():
-            # In one step: a job that goes from one set to the other in between must not slip through.
-            active = self._redis.zunion([_set(state, kind) for state in ("queued", "running") for kind in KINDS])
             pipeline = self._redis.pipeline(transaction=False)
-            for job_id in cast(list[str], active):
+            for job_id in self._waiting_or_running():
                 pipeline.hgetall(_key("job", job_id))
             records = [JobRecord.from_hash(fields) for fields in pipeline.execute() if fields]
         return {picture.sha256 for record in records for picture in record.pictures} | self._results_of_batches()
 
+    def _waiting_or_running(self) -> list[str]:
+        """The ids of all jobs that somebody works on or will, so not of batches."""
+        # In one step: a job that goes from one set to the other in between must not slip through.
+        active = self._redis.zunion([_set(state, kind) for state in ("queued", "running") for kind in KINDS])
+        return cast(list[str], active)
+
     def _results_of_batches(self) -> set[str]:
         """The pictures that children of batches have made: they are kept as long as the batch, which may be longer than
         they would be by themselves."""
-        batches = PREFIX + "batches"
         with queue_errors():
-            ids = sorted(cast(set[str], self._redis.smembers(batches)))
+            ids = sorted(cast(set[str], self._redis.smembers(BATCHES)))
             pipeline = self._redis.pipeline(transaction=False)
             for job_id in ids:
                 pipeline.hget(_key("job", job_id), "children")
             children = dict(zip(ids, pipeline.execute(), strict=True))
             if over := [job_id for job_id, listed in children.items() if not listed]:
-                self._redis.srem(batches, *over)
+                self._redis.srem(BATCHES, *over)
             for child in {child["id"] for listed in children.values() if listed for child in json.loads(listed)}:
                 pipeline.hget(_key("job", child), "result")
             return {json.loads(result)["sha256"] for result in pipeline.execute() if result}

@@ -18,6 +18,7 @@ Need = Scope | Literal["nothing", "any key"]
 
 NEEDS: dict[str, Need] = {
     "POST /stylize": Scope.STYLIZE,
+    "GET /jobs": "any key",
     "GET /jobs/{job_id}": "any key",  # jobs are their clients', and admins'
     "DELETE /jobs/{job_id}": "any key",
     "GET /jobs/{job_id}/events": "any key",

@@ -30,9 +30,14 @@ class Client:
     def has_key(self) -> bool:
         return bool(self.name)
 
+    @property
+    def sees(self) -> str | None:
+        """Whose jobs: those of the client with this name, or, None, everybody's."""
+        return None if Scope.ADMIN in self.scopes else self.name
+
     def own(self, record: JobRecord) -> JobRecord:
         """The job, if it is this client's to see. Raises JobNotFoundError, as for a job that there is not."""
-        if record.client != self.name and Scope.ADMIN not in self.scopes:
+        if self.sees not in (None, record.client):
             raise JobNotFoundError("There is no job with this id.")
         return record
 

@@ -30,9 +30,10 @@ from service.openapi import (
     job_links,
     problems,
 )
-from service.schemas import DeliveryDocument, DeliveryList, JobDocument, job_url
+from service.schemas import DeliveryDocument, DeliveryList, JobDocument, JobList, ListedJob, job_url
 
 WaitQuery = Annotated[float, Query(ge=0, description="Seconds to wait for the job to end.")]
+LimitQuery = Annotated[int, Query(ge=1, le=1000, description="How many are listed at most.")]
 LastEventId = Annotated[
     str,
     Header(
@@ -46,6 +47,21 @@ LOST_JOB = (errors.JobNotFoundError, errors.JobExpiredError, errors.QueueUnavail
 """How every address of a job may fail."""
 
 router = APIRouter()
+
+
+@router.get(
+    "/jobs",
+    summary="List the jobs that wait or run",
+    responses=problems(errors.QueueUnavailableError, errors.InvalidParameterError),
+)
+def list_jobs(gateway: GatewayDep, client: ClientDep, response: Response, limit: LimitQuery = 100) -> JobList:
+    """The oldest first: your own, or, with a key of the scope `admin` and where no keys are needed, everybody's.
+
+    A batch is listed, and so is each of its jobs. Jobs that have ended are not: keep the ids of yours.
+    """
+    response.headers["Cache-Control"] = "no-store"
+    records, total = gateway.book.unfinished(client.sees, limit)
+    return JobList(jobs=list(map(ListedJob.of, records)), total=total)
 
 
 @router.get(

@@ -133,6 +133,23 @@ class JobDocument(BaseModel):
         )
 
 
+class ListedJob(JobDocument):
+    """A job, and whose it is."""
+
+    client: Annotated[str | None, Field(description="The name of its key; null where no keys are needed.")]
+
+    @classmethod
+    def of(cls, record: JobRecord) -> Self:
+        return cls(**dict(JobDocument.of(record)), client=record.client or None)
+
+
+class JobList(BaseModel):
+    """The jobs that wait or run, the oldest first."""
+
+    jobs: list[ListedJob]
+    total: Annotated[int, Field(description="How many there are: more than are listed, if that is `limit`.")]
+
+
 class WebhookPayload(BaseModel):
     """What a webhook is sent: an event, and the job as it was then."""
 

@@ -416,3 +416,13 @@ def test_what_children_have_made_is_in_use_as_long_as_the_batch(book: JobBook) -
     assert book.pictures_in_use() == {f"{2:064x}", RESULT.sha256}
     succeed(book, last)
     assert book.pictures_in_use() == {RESULT.sha256}
+
+
+def test_batches_are_listed_with_their_jobs_until_they_have_ended(book: JobBook) -> None:
+    batch = batch_of(book, 2)
+    one, two = (child.id for child in batch.children)
+    assert {record.id for record in book.unfinished(None, 10)[0]} == {batch.id, one, two}
+    succeed(book, one)
+    assert {record.id for record in book.unfinished(None, 10)[0]} == {batch.id, two}
+    succeed(book, two)
+    assert book.unfinished(None, 10) == ([], 0)

@@ -70,6 +70,26 @@ def test_a_new_job_waits(book: JobBook) -> None:
     assert book.get(record.id) == record
 
 
+def test_jobs_that_wait_or_run_are_listed_the_oldest_first(book: JobBook) -> None:
+    first, second = book.create(a_training("first")), book.create(a_job())
+    third = book.admit(a_job(), Terms(client="phone")).record
+    ended = book.create(a_job())
+    book.cancel(ended.id)
+    claim = claimed(book, second.id)
+    assert book.unfinished(None, 10) == ([first, claim.record, third], 3)
+    assert book.unfinished(None, 2) == ([first, claim.record], 3)
+    assert book.unfinished("phone", 10) == ([third], 1)
+    assert book.unfinished("", 10) == ([first, claim.record], 2)
+    assert book.succeed(claim, RESULT, QUICK)
+    assert book.unfinished(None, 10) == ([first, third], 2)
+
+
+def test_a_job_whose_record_is_gone_is_not_listed(book: JobBook, redis_client: Redis) -> None:
+    first, second = book.create(a_job()), book.create(a_job())
+    redis_client.delete(f"atelier:job:{first.id}")
+    assert book.unfinished(None, 10) == ([second], 1)
+
+
 def test_every_job_has_an_id_of_its_own(book: JobBook) -> None:
     assert len({book.create(a_job()).id for _ in range(10)}) == 10
 

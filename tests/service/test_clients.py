@@ -48,6 +48,22 @@ def test_a_job_is_there_for_its_client_and_for_admins_only(gateways: Gateways, k
                 assert shown.status_code != 404 or code(shown) in ("preview-not-found", "delivery-not-found")
 
 
+def test_clients_are_shown_their_own_jobs_and_admins_all(gateways: Gateways, keys: Keys) -> None:
+    ann, bob, admin = keys.make("ann", Scope.STYLIZE), keys.make("bob", Scope.STYLIZE), keys.make("admin", Scope.ADMIN)
+    with gateways(api_keys=keys.path) as gateway:
+        one, two = (post(gateway.client, saved(drawn()), {**ASYNC, **key}).json()["id"] for key in (ann, bob))
+        listed = {
+            name: gateway.client.get("/jobs", headers=headers).json()
+            for name, headers in (("ann", ann), ("bob", bob), ("admin", admin))
+        }
+        assert {name: [(job["id"], job["client"]) for job in found["jobs"]] for name, found in listed.items()} == {
+            "ann": [(one, "ann")],
+            "bob": [(two, "bob")],
+            "admin": [(one, "ann"), (two, "bob")],
+        }
+        assert [found["total"] for found in listed.values()] == [1, 1, 2]
+
+
 def test_a_job_is_canceled_by_its_client_or_an_admin(gateways: Gateways, keys: Keys) -> None:
     ann, bob, admin = keys.make("ann", Scope.STYLIZE), keys.make("bob", Scope.STYLIZE), keys.make("admin")
     with gateways(api_keys=keys.path) as gateway:

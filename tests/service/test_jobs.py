@@ -22,6 +22,7 @@ from tests.service.conftest import (
     claimed,
     code,
     drawn,
+    parameters,
     post,
     saved,
     succeed,
@@ -45,6 +46,24 @@ def test_a_job_that_runs_says_so(gateway: LoneGateway) -> None:
     job = gateway.client.get(f"/jobs/{job_id}").json()
     assert (job["state"], job["attempt"]) == ("running", 1)
     assert job["started_at"] >= job["created_at"]
+
+
+def test_the_jobs_that_wait_or_run_are_listed_as_they_are_told_of(gateway: LoneGateway) -> None:
+    first, second, third = accepted(gateway), accepted(gateway), accepted(gateway)
+    claimed(gateway, first)
+    succeed(gateway, second)
+    response = gateway.client.get("/jobs")
+    told = [gateway.client.get(f"/jobs/{job_id}").json() for job_id in (first, third)]
+    assert response.json() == {"jobs": [{**job, "client": None} for job in told], "total": 2}
+    assert [job["state"] for job in told] == ["running", "queued"]
+    assert response.headers["cache-control"] == "no-store"
+    one = gateway.client.get("/jobs", params={"limit": 1}).json()
+    assert ([job["id"] for job in one["jobs"]], one["total"]) == ([first], 2)
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "many"])
+def test_a_list_of_jobs_has_a_limit(gateway: LoneGateway, limit: str) -> None:
+    assert parameters(gateway.client.get("/jobs", params={"limit": limit})) == ["limit"]
 
 
 def test_post_answers_when_the_job_ends(gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor) -> None:

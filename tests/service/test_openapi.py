@@ -61,6 +61,7 @@ def test_the_description_has_every_address() -> None:
     assert methods == {
         "/": {"get"},
         "/stylize": {"post"},
+        "/jobs": {"get"},
         "/jobs/{job_id}": {"get", "delete"},
         "/jobs/{job_id}/events": {"get"},
         "/jobs/{job_id}/result": {"get"},
