@@ -4,7 +4,6 @@ from contract.images import HEADER_BYTES
 from contract.jobbook import room_for
 from contract.jobs import (
     MAX_BLEND,
-    MAX_ITERATIONS,
     MAX_STRENGTH,
     MAX_STROKE_SIZE,
     MAX_STYLE_PICTURES,
@@ -77,6 +76,7 @@ def _of_jobs(settings: ServiceSettings) -> list[Limit]:
              "Pictures that wait when one of priority `batch` comes."),
         _set("queue", settings.queue_limit, "jobs", "queue_limit", "Pictures that wait to be stylized."),
         _set("train_queue", settings.train_queue_limit, "jobs", "train_queue_limit", "Styles that wait to be trained."),
+        _set("iterations", settings.max_iterations, "iterations", "max_iterations", "`iterations` of a training."),
         _set("job", settings.job_seconds, "seconds", "job_seconds", "One attempt at a picture."),
         _set("attempts", settings.attempts, "attempts", "attempts", "Attempts at a job."),
         _set("result", settings.result_seconds, "seconds", "result_seconds",
@@ -101,7 +101,6 @@ def _fixed() -> list[Limit]:
         _always("redirects", MAX_REDIRECTS, "redirects", "From the address of a picture to the picture."),
         _always("blend", MAX_BLEND, "styles", "Styles of a blend."),
         _always("strength", MAX_STRENGTH, "times", "`strength` of a style."),
-        _always("iterations", MAX_ITERATIONS, "iterations", "`iterations` of a training."),
         _always("style_weight", MAX_STYLE_WEIGHT, "times", "`style_weight` of a training."),
         _always("stroke_size", MAX_STROKE_SIZE, "times", "`stroke_size` of a training."),
         _always("least_stroke_size", MIN_STROKE_SIZE, "times", "The least `stroke_size` of a training."),

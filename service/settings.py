@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from contract.jobs import MAX_ITERATIONS
 from contract.settings import ContractSettings
 
 
@@ -56,6 +57,8 @@ class ServiceSettings(ContractSettings):
     """The largest request body."""
     max_batch: int = Field(default=16, ge=1, le=MOST_PICTURES)
     """Pictures of one request."""
+    max_iterations: int = Field(default=MAX_ITERATIONS, ge=1, le=MAX_ITERATIONS)
+    """The most ``iterations`` that a request may have a style trained for."""
     max_uploads: int = Field(default=64, ge=1)
     """Uploads that may come in at once; one more is answered 503. Each may hold ``max_body_megabytes`` of memory."""
     max_upload_megapixels: float = Field(default=50.0, gt=0)

@@ -108,6 +108,12 @@ async def read_style_upload(request: Request, settings: ServiceSettings) -> Styl
         )
     pictures, fields = await _read_form(request, max_pictures=MAX_STYLE_PICTURES)
     options = _validated(StyleOptions, fields)
+    if (options.iterations or 0) > settings.max_iterations:
+        raise InvalidParameterError(
+            f"A style is trained for {settings.max_iterations} iterations at most: ask for fewer, or leave it to the "
+            "trainer.",
+            parameter="iterations",
+        )
     if not pictures or not all(pictures):
         raise NoImageError(f"Send 1 to {MAX_STYLE_PICTURES} pictures of the style, each as a form field `image`.")
     await run_in_threadpool(_inspect_all, pictures, settings)

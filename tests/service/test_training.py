@@ -86,6 +86,13 @@ def nothing_is_queued(gateway: LoneGateway) -> bool:
 # --- What may be sent ----------------------------------------------------------------------------------------------
 
 
+def test_a_service_trains_for_no_longer_than_it_is_set_to(gateways: Gateways) -> None:
+    with gateways(max_iterations=200) as gateway:
+        assert parameters(train(gateway.client, PAINTING, name="new", iterations="201")) == ["iterations"]
+        assert request_of(gateway, training(gateway, iterations="200")).iterations == 200
+        assert request_of(gateway, training(gateway, "other")).iterations is None
+
+
 def test_a_style_is_accepted_with_a_picture_and_a_name(gateway: LoneGateway, redis_client: "Redis") -> None:
     response = train(gateway.client, PAINTING, name="new")
     job = response.json()
