@@ -34,6 +34,7 @@ styles of a bank have losses that differ five times over, so a mean of few pictu
 DIVERGED = 1.5
 """A loss that is this many times its start is not on its way down."""
 SNAPSHOT_ITERATIONS = 50
+"""Between one state that the run may go back to and the next, at least."""
 BACK_OFF = 0.5
 MAX_BACK_OFFS = 3
 OUTPUT_RATE = 0.1
@@ -113,6 +114,9 @@ class Training:
         self._learning_rate_scale = 1.0
         self._back_offs = 0
         self._healthy: bytes = self._snapshot()
+        """What the run goes back to: nothing was wrong with it when the next one was taken."""
+        self._candidate: bytes = self._healthy
+        """The latest snapshot. What it holds may be on its way to diverge, before the mean of a window shows it."""
 
     def _is_trained(self, row: int) -> bool:
         is_content = self.names[row] == CONTENT_ROW
@@ -188,8 +192,8 @@ class Training:
             self._count(figures, time.monotonic() - began)
         if not has_numbers or self._is_diverging():
             self._go_back(figures["total"])
-        elif self.iteration % SNAPSHOT_ITERATIONS == 0:
-            self._healthy = self._snapshot()
+        elif self.iteration % max(SNAPSHOT_ITERATIONS, self._window) == 0:
+            self._healthy, self._candidate = self._candidate, self._snapshot()
         return figures
 
     def _losses(
@@ -221,12 +225,15 @@ class Training:
         self.seconds += seconds
         self.history.append(tuple(figures.get(name, math.nan) for name in FIGURES))
 
+    @property
+    def _window(self) -> int:
+        return max(WATCH_WINDOW, math.ceil(WATCH_PICTURES / self.config.batch))
+
     def _is_diverging(self) -> bool:
         """Whether the losses have grown above their start; identity and style losses are of the same order."""
-        window = max(WATCH_WINDOW, math.ceil(WATCH_PICTURES / self.config.batch))
-        if len(self.history) < 2 * window:
+        if len(self.history) < 2 * self._window:
             return False
-        windows = self.history[:window], self.history[-window:]
+        windows = self.history[: self._window], self.history[-self._window :]
         first, last = (float(np.mean([figures[0] for figures in window])) for window in windows)
         return last > DIVERGED * first
 
@@ -241,18 +248,18 @@ class Training:
         scale = self._learning_rate_scale * BACK_OFF
         self.restore(self._healthy)
         self._learning_rate_scale, self._back_offs = scale, back_offs
-        self._healthy = self._snapshot()
+        self._healthy = self._candidate = self._snapshot()
         log.warning("training goes back", iteration=at, to=self.iteration, total=total, learning_rate_scale=scale)
 
     def state(self) -> bytes:
         """All that a run needs to go on, as ``torch.save`` writes it; read with ``weights_only``.
 
-        With it goes the state to which the run would go back: who goes on is to go back no less far than who never
+        With it go the states to which the run would go back: who goes on is to go back no less far than who never
         stopped, for what is saved may be on its way to diverge.
         """
-        return self._snapshot(torch.frombuffer(bytearray(self._healthy), dtype=torch.uint8))
+        return self._snapshot(healthy=_packed(self._healthy), candidate=_packed(self._candidate))
 
-    def _snapshot(self, healthy: Tensor | None = None) -> bytes:
+    def _snapshot(self, **others: Tensor) -> bytes:
         out = io.BytesIO()
         torch.save(
             {
@@ -265,7 +272,7 @@ class Training:
                 "seconds": self.seconds,
                 "learning_rate_scale": self._learning_rate_scale,
                 "back_offs": self._back_offs,
-                "healthy": healthy,
+                **others,
             },
             out,
         )
@@ -292,8 +299,8 @@ class Training:
         self.seconds = state["seconds"]
         self._learning_rate_scale = state["learning_rate_scale"]
         self._back_offs = state["back_offs"]
-        healthy = state.get("healthy")  # states of older versions have none
-        self._healthy = data if healthy is None else healthy.numpy(force=True).tobytes()
+        self._healthy = _unpacked(state.get("healthy"), data)  # states of older versions have none
+        self._candidate = _unpacked(state.get("candidate"), self._healthy)
 
     def identity(self) -> str:
         """What two states must have in common."""
@@ -315,6 +322,14 @@ def _new(config: GeneratorConfig) -> Generator:
     with torch.no_grad():
         generator.trunk.output.weight *= FIRST_CONTRAST
     return generator
+
+
+def _packed(snapshot: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(snapshot), dtype=torch.uint8)
+
+
+def _unpacked(snapshot: Tensor | None, otherwise: bytes) -> bytes:
+    return otherwise if snapshot is None else snapshot.numpy(force=True).tobytes()
 
 
 def _means_over_rows(losses: Losses, rows: Tensor) -> dict[str, float]:

@@ -19,7 +19,7 @@ from tests.conftest import tiny_bank
 from tests.trainer.conftest import SHALLOW, pictures
 from trainer.optimizers import OPTIMIZERS, OptimizerName
 from trainer.perceptual import PerceptualLoss
-from trainer.training import SNAPSHOT_ITERATIONS, WATCH_PICTURES, WATCH_WINDOW, TrainConfig, Training
+from trainer.training import WATCH_PICTURES, WATCH_WINDOW, TrainConfig, Training
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -292,24 +292,29 @@ def test_a_loss_that_is_no_number_takes_the_run_back_with_half_the_learning_rate
     assert training.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-3)
 
 
+SNAPSHOT = WATCH_PICTURES
+"""How many iterations of one picture each are between two snapshots."""
+
+
 @pytest.mark.parametrize("config", [QUICK, *(replace(CONFIG, optimizer=name) for name in OPTIMIZERS)], ids=str)
-def test_a_run_goes_back_to_its_last_snapshot_and_no_further(shallow_loss: PerceptualLoss, config: TrainConfig) -> None:
-    training = Training(replace(config, batch=1), (CONTENT_ROW, "a"), CPU, bank())
-    train(training, shallow_loss, SNAPSHOT_ITERATIONS)
+def test_a_run_goes_back_to_its_last_snapshot_but_one(shallow_loss: PerceptualLoss, config: TrainConfig) -> None:
+    """The last one may hold damage that no mean has shown yet."""
+    training = Training(replace(config, batch=1, iterations=1000), (CONTENT_ROW, "a"), CPU, bank())
+    train(training, shallow_loss, SNAPSHOT)
     snapshot = state_of(training)
-    train(training, shallow_loss, 3)
+    train(training, shallow_loss, SNAPSHOT + 3)
     assert not same(state_of(training)["rows"], snapshot["rows"])
     training.step(BROKEN[:1], shallow_loss)
-    assert training.iteration == len(training.history) == SNAPSHOT_ITERATIONS
+    assert training.iteration == len(training.history) == SNAPSHOT
     assert same(state_of(training), snapshot)
 
 
 def test_a_run_that_was_resumed_goes_back_as_far_as_one_that_never_stopped(shallow_loss: PerceptualLoss) -> None:
     """What was saved on the way may be damaged already: to go back to it would be to fail three times."""
-    never_stopped = Training(replace(CONFIG, batch=1), (CONTENT_ROW, "a"), CPU)
-    train(never_stopped, shallow_loss, SNAPSHOT_ITERATIONS)
+    never_stopped = Training(replace(CONFIG, batch=1, iterations=1000), (CONTENT_ROW, "a"), CPU)
+    train(never_stopped, shallow_loss, SNAPSHOT)
     healthy = state_of(never_stopped)
-    train(never_stopped, shallow_loss, 3)
+    train(never_stopped, shallow_loss, SNAPSHOT + 3)
     resumed = Training(never_stopped.config, never_stopped.names, CPU)
     resumed.restore(never_stopped.state())
     for training in (resumed, never_stopped):
@@ -319,14 +324,47 @@ def test_a_run_that_was_resumed_goes_back_as_far_as_one_that_never_stopped(shall
     assert same(state_of(resumed), state_of(never_stopped))
 
 
-def test_a_state_from_before_healthy_ones_were_kept_is_gone_on_from() -> None:
+def test_a_run_that_was_resumed_takes_its_snapshots_when_one_that_never_stopped_does(
+    shallow_loss: PerceptualLoss,
+) -> None:
+    never_stopped = Training(replace(CONFIG, batch=1, iterations=1000), (CONTENT_ROW, "a"), CPU)
+    train(never_stopped, shallow_loss, SNAPSHOT + 3)
+    resumed = Training(never_stopped.config, never_stopped.names, CPU)
+    resumed.restore(never_stopped.state())
+    for training in (resumed, never_stopped):
+        train(training, shallow_loss, SNAPSHOT)
+        training.step(BROKEN[:1], shallow_loss)
+        assert training.iteration == SNAPSHOT
+    assert same(state_of(resumed), state_of(never_stopped))
+
+
+@pytest.mark.parametrize("missing", [("healthy", "candidate"), ("candidate",)])
+def test_a_state_from_before_snapshots_were_kept_is_gone_on_from(missing: tuple[str, ...]) -> None:
     training = Training(CONFIG, NAMES, CPU)
     state = torch.load(io.BytesIO(training.state()), weights_only=True)
-    del state["healthy"]
+    for name in missing:
+        del state[name]
     old = io.BytesIO()
     torch.save(state, old)
     training.restore(old.getvalue())
     assert training.iteration == 0
+
+
+@pytest.mark.parametrize("pictures_each", [1, 2, 4])
+@pytest.mark.parametrize("jump", [150, 175, 199])
+def test_a_run_goes_back_to_before_its_losses_jumped(
+    shallow_loss: PerceptualLoss, pictures_each: int, jump: int
+) -> None:
+    """Losses are as if they had tripled at an iteration; however the windows and the snapshots lie."""
+    training = Training(replace(CONFIG, batch=pictures_each, iterations=1000), (CONTENT_ROW, "a"), CPU)
+    number = 0
+    while training.iteration == number:
+        training.step(batch(number, pictures_each), shallow_loss)
+        if training.history:
+            training.history[-1] = ((1.0 if number < jump else 3.0), *training.history[-1][1:])
+        number += 1
+        assert number < jump + 100
+    assert training.iteration <= jump
 
 
 @pytest.mark.parametrize(("before", "goes_back"), [(1.0, True), (1e4, False)])
