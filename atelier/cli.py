@@ -9,7 +9,7 @@ from rich.text import Text
 from atelier import content, jobs, keys, styles, training
 from atelier import up as launcher
 from atelier.client import PATIENCE_SECONDS, Client, Option, ServiceError
-from atelier.places import complaints, out, service_url, style_store
+from atelier.places import complaints, out, save, service_url, style_store
 from atelier.settings import LauncherSettings
 from contract.errors import AtelierError, InvalidParameterError
 from contract.jobs import MAX_STRENGTH
@@ -71,7 +71,7 @@ def stylize(
     if len(photographs) == 1 and not _is_folder(output):
         image_format = _format_of(Path(output))
         with Client(service_url(), busy=_say_busy) as client:
-            _write(Path(output), client.stylize(photographs[0], style, format=image_format, **options))
+            save(Path(output), client.stylize(photographs[0], style, format=image_format, **options))
     elif not _stylize_all(photographs, style, Path(output), options):
         raise typer.Exit(1)
 
@@ -93,7 +93,7 @@ def _stylize_all(photographs: list[Path], style: str, folder: Path, options: dic
     with Client(service_url(), busy=_say_busy) as client:
         for photograph, picture in client.stylize_all(photographs, style, **options):
             if isinstance(picture, bytes):
-                _write(folder / photograph.name, picture)
+                save(folder / photograph.name, picture)
             else:
                 done = False
                 complaints.print(Text("atelier:", "red"), f"{photograph}: {picture}", soft_wrap=True)
@@ -113,14 +113,6 @@ def _check_folder(photographs: list[Path], folder: Path) -> None:
         raise InvalidParameterError(
             f"The photographs are in {folder} themselves: name another folder.", parameter="output"
         )
-
-
-def _write(output: Path, picture: bytes) -> None:
-    try:
-        output.write_bytes(picture)
-    except OSError as error:
-        raise InvalidParameterError(f"{output} cannot be written ({error.strerror}).", parameter="output") from error
-    out.print(f"{output}: {len(picture):,} bytes", soft_wrap=True)
 
 
 def _format_of(output: Path) -> str:

@@ -152,10 +152,14 @@ class Client:
             job: dict[str, Any] = _checked(self._request("POST", "/styles", data=fields, files=images)).json()
         return job
 
-    def jobs(self, limit: int = 100) -> dict[str, Any]:
-        """The jobs that wait or run, the oldest first: ``jobs`` has ``limit`` documents (1..1000) at most, ``total``
-        says how many there are in all."""
-        found: dict[str, Any] = _checked(self._request("GET", "/jobs", params={"limit": limit})).json()
+    def jobs(self, *, kind: str | None = None, state: str | None = None, limit: int = 100) -> dict[str, Any]:
+        """The jobs that wait or run, in the order in which they came.
+
+        ``jobs`` has ``limit`` documents (1..1000) at most, ``total`` says how many there are. ``kind`` is stylize,
+        train or batch, ``state`` queued or running; None is all.
+        """
+        query = _given({"kind": kind, "state": state, "limit": limit})
+        found: dict[str, Any] = _checked(self._request("GET", "/jobs", params=query)).json()
         return found
 
     def job(self, url: str) -> dict[str, Any]:
@@ -193,7 +197,8 @@ class Client:
         _checked(self._request("DELETE", url))
 
     def picture(self, url: str) -> bytes:
-        """A picture by the address that a document gave: a preview, a thumbnail, a contact sheet."""
+        """A picture by the address that a document gave: a result (of a batch an archive), a preview, a thumbnail, a
+        contact sheet."""
         return _checked(self._request("GET", url)).content
 
     def close(self) -> None:

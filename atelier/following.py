@@ -6,32 +6,42 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from atelier.client import Client, ServiceError, UnreachableError, result_of
-from atelier.places import complaints, out, service_url
+from atelier.client import UNFINISHED, Client, ServiceError, UnreachableError, result_of
+from atelier.places import complaints, out
 
 
-def follow(client: Client, job: dict[str, Any], previews: Path | None = None) -> dict[str, Any]:
-    """Shows the job until it has ended; its last document. Previews of a training go into the folder, as files under
-    the name of the style."""
+def follow(client: Client, job: dict[str, Any], previews: Path | None = None) -> dict[str, Any] | None:
+    """Shows the job until it has ended; its last document, or None when Ctrl-C has ended the waiting before.
+
+    Previews of a training go into the folder, as files under the name of the style.
+    """
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=complaints) as progress:
-        task = progress.add_task("waiting for its turn", total=1.0)
+        task = progress.add_task("", total=1.0)
 
         def watch(document: dict[str, Any]) -> None:
             _show(progress, task, document)
             if previews is not None:
                 _save_previews(client, document, previews)
 
-        return client.follow(job, watch)
+        watch(job)
+        try:
+            ended = client.follow(job, watch)
+        except KeyboardInterrupt:
+            return None
+        watch(ended)
+    return ended
 
 
 def _show(progress: Progress, task: TaskID, job: dict[str, Any]) -> None:
-    if now := job["progress"]:
+    now = job["progress"]
+    if job["state"] not in UNFINISHED:
+        progress.update(task, completed=1.0 if job["state"] == "succeeded" else None, description=job["state"])
+    elif now:
         losses = "  ".join(f"{loss} {value:.3g}" for loss, value in now["losses"].items())
-        text = f"{now['stage']}  {now['detail'] or losses}"
-        progress.update(task, completed=now["fraction"], description=text)
-    elif job["state"] == "running":
-        progress.update(task, description="running")
+        progress.update(task, completed=now["fraction"], description=f"{now['stage']}  {now['detail'] or losses}")
+    else:
+        progress.update(task, description="waiting for its turn" if job["state"] == "queued" else "running")
 
 
 def _save_previews(client: Client, job: dict[str, Any], folder: Path) -> None:
@@ -40,16 +50,22 @@ def _save_previews(client: Client, job: dict[str, Any], folder: Path) -> None:
             (folder / f"{job['style']}-{number}.jpg").write_bytes(client.picture(url))
 
 
+def say_goes_on(job: dict[str, Any]) -> None:
+    """Of a job that is waited for no longer."""
+    known = f"`atelier jobs follow {job['id']}` shows how it does, `atelier jobs cancel {job['id']}` ends it."
+    out.print(f"The job goes on: {known}", soft_wrap=True)
+
+
 def say_result(job: dict[str, Any]) -> None:
     """What a job that has ended has made. Raises ServiceError when it failed or was canceled."""
     result = result_of(job)
     if job["kind"] == "train":
         _say_style(result)
     else:
-        made = (
-            "the picture" if job["kind"] == "stylize" else f"{result['succeeded']} of {len(job['children'])} pictures"
-        )
-        out.print(f"{job['id']}: {made}, at {service_url()}{job['urls']['result']}", soft_wrap=True)
+        is_lone = job["kind"] == "stylize"
+        made = "The picture is" if is_lone else f"{result['succeeded']} of {len(job['children'])} pictures are"
+        fetch = f"atelier jobs follow {job['id']} -o {'out.jpg' if is_lone else 'out.zip'}"
+        out.print(f"{made} made; `{fetch}` fetches what there is.", soft_wrap=True)
 
 
 def _say_style(result: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
-"""Where the command line finds the service and the store, and where it speaks."""
+"""Where the command line finds the service and the store, where it speaks, and where it puts files."""
 
 import json
+from pathlib import Path
 
 from rich.console import Console
 
 from atelier.settings import LauncherSettings
-from contract.errors import SettingsError
+from contract.errors import InvalidParameterError, SettingsError
 from contract.settings import load
 from contract.storage import open_storage
 from contract.styles import StyleStore
@@ -31,3 +32,19 @@ def service_url() -> str:
             f"No service runs on the data folder {settings.data}: start one with `make run`, or say where it is with "
             "ATELIER_URL."
         ) from None
+
+
+def make_folder(folder: Path, parameter: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidParameterError(f"{folder} cannot be made ({error.strerror}).", parameter=parameter) from error
+
+
+def save(output: Path, data: bytes) -> None:
+    """Writes a file, and says so."""
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise InvalidParameterError(f"{output} cannot be written ({error.strerror}).", parameter="output") from error
+    out.print(f"{output}: {len(data):,} bytes", soft_wrap=True)

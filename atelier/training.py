@@ -6,9 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from atelier.client import Client
-from atelier.following import follow, say_result
-from atelier.places import out, service_url
-from contract.errors import InvalidParameterError
+from atelier.following import follow, say_goes_on, say_result
+from atelier.places import make_folder, service_url
 from contract.jobs import MAX_ITERATIONS, MAX_STROKE_SIZE, MAX_STYLE_PICTURES, MAX_STYLE_WEIGHT, MIN_STROKE_SIZE
 
 
@@ -35,7 +34,7 @@ def train(
 ) -> None:
     """Learns a style from pictures of it. Ctrl-C stops waiting; the training goes on."""
     if previews is not None:
-        _make(previews)
+        make_folder(previews, "previews")
     options: dict[str, Any] = {
         "title": title,
         "quality": quality,
@@ -47,20 +46,8 @@ def train(
     }
     with Client(service_url()) as client:
         job = client.begin_training(pictures, name, **options)
-        if not detach:
-            try:
-                job = follow(client, job, previews)
-            except KeyboardInterrupt:
-                detach = True
-    if detach:
-        known = f"`atelier jobs follow {job['id']}` shows it, `atelier jobs cancel {job['id']}` ends it."
-        out.print(f"The training goes on: {known}", soft_wrap=True)
+        ended = None if detach else follow(client, job, previews)
+    if ended:
+        say_result(ended)
     else:
-        say_result(job)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidParameterError(f"{folder} cannot be made ({error.strerror}).", parameter="previews") from error
+        say_goes_on(job)

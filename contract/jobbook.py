@@ -10,10 +10,10 @@ import math
 import re
 import secrets
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from redis import Redis, RedisError
 from redis.backoff import ExponentialBackoff
@@ -105,6 +105,19 @@ class Snapshot:
     record: JobRecord
     event_id: str
     """The latest event that the record knows of."""
+
+
+class _Glance(NamedTuple):
+    """What must be known of a job to list it, or not; in the order in which jobs are listed."""
+
+    created_at: float
+    place: int
+    """Jobs of one batch were made at the same time."""
+    id: str
+    state: str
+    client: str
+    kind: str
+    batches: str
 
 
 @dataclass(frozen=True)
@@ -276,24 +289,39 @@ class JobBook:
         with queue_errors():
             return self._record(job_id, cast(dict[str, str], self._redis.hgetall(_key("job", job_id))))
 
-    def unfinished(self, client: str | None, limit: int) -> tuple[list[JobRecord], int]:
-        """The jobs of a client (None: of everybody) that wait or run, batches too, the oldest first: so many of them at
-        most, and how many there are.
+    def unfinished(
+        self, limit: int, *, client: str | None = None, kind: str | None = None, state: JobState | None = None
+    ) -> tuple[list[JobRecord], int]:
+        """The jobs that wait or run, and the batches that they are of, in the order in which they came: so many of them
+        at most, and how many there are. Only those of a client, of a kind, in a state, where one is named.
         """
         with queue_errors():
-            ids = {*self._waiting_or_running(), *cast(set[str], self._redis.smembers(BATCHES))}
-            pipeline = self._redis.pipeline(transaction=False)
-            for job_id in ids:
-                pipeline.hmget(_key("job", job_id), "created_at", "state", "client")
+            jobs = self._glances(self._waiting_or_running())
+            batches = self._glances({batch for job in jobs for batch in job.batches.split()})
             found = [
-                (float(created_at), job_id)
-                for job_id, (created_at, state, whose) in zip(ids, pipeline.execute(), strict=True)
-                if created_at and not JobState(state).is_terminal and client in (None, whose or "")
+                glance
+                for glance in jobs + batches
+                if not JobState(glance.state).is_terminal
+                and client in (None, glance.client)
+                and kind in (None, glance.kind)
+                and state in (None, glance.state)
             ]
-            for _, job_id in sorted(found)[:limit]:
-                pipeline.hgetall(_key("job", job_id))
+            pipeline = self._redis.pipeline(transaction=False)
+            for glance in sorted(found)[:limit]:
+                pipeline.hgetall(_key("job", glance.id))
             records = [JobRecord.from_hash(fields) for fields in pipeline.execute() if fields]
-        return records, len(found)
+        return [record for record in records if not record.state.is_terminal], len(found)
+
+    def _glances(self, ids: Collection[str]) -> list[_Glance]:
+        """At those of the jobs whose records are there."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipeline.hmget(_key("job", job_id), "created_at", "place", "state", "client", "kind", "batches")
+        return [
+            _Glance(float(created_at), int(place or 0), job_id, state, client or "", kind, batches or "")
+            for job_id, (created_at, place, state, client, kind, batches) in zip(ids, pipeline.execute(), strict=True)
+            if created_at
+        ]
 
     def snapshot(self, job_id: str) -> Snapshot:
         """The job, and the latest of its events at that moment. Raises as ``get`` does."""

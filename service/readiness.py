@@ -11,8 +11,8 @@ OK = "ok"
 
 Part = Literal["service", "gateway"]
 """What is asked about: ``service`` makes pictures now; ``gateway`` takes jobs and hands out results, with or without a
-worker. Behind a balancer, the second one decides where requests go: workers are all gateways' alike, so the first one
-would take every gateway away at once."""
+worker. Behind a balancer the second one decides where requests go: there is work for a gateway while all workers are
+away."""
 
 
 def readiness(gateway: Gateway, part: Part) -> Readiness:

@@ -1,19 +1,20 @@
 """Jobs: how one is doing, what it made, and its end."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from contract import errors
-from contract.errors import ResultNotReadyError, SwitchedOffError
-from contract.jobs import BatchResult
+from contract.errors import ForbiddenError, ResultNotReadyError, SwitchedOffError
+from contract.jobs import BatchResult, JobState
 from service.access import ClientDep
 from service.answers import POLL_HINT_SECONDS, preview, result
 from service.batches import archive
 from service.events import EventStream, begin, stream
+from service.exposure import is_only_this_machine, reached_at
 from service.gateway import GatewayDep
 from service.openapi import (
     ARCHIVE,
@@ -30,10 +31,11 @@ from service.openapi import (
     job_links,
     problems,
 )
-from service.schemas import DeliveryDocument, DeliveryList, JobDocument, JobList, ListedJob, job_url
+from service.schemas import DeliveryDocument, DeliveryList, JobDocument, JobList, job_url
 
+Kind = Literal["stylize", "train", "batch"]
+Unfinished = Literal["queued", "running"]
 WaitQuery = Annotated[float, Query(ge=0, description="Seconds to wait for the job to end.")]
-LimitQuery = Annotated[int, Query(ge=1, le=1000, description="How many are listed at most.")]
 LastEventId = Annotated[
     str,
     Header(
@@ -52,16 +54,29 @@ router = APIRouter()
 @router.get(
     "/jobs",
     summary="List the jobs that wait or run",
-    responses=problems(errors.QueueUnavailableError, errors.InvalidParameterError),
+    responses=problems(errors.ForbiddenError, errors.QueueUnavailableError, errors.InvalidParameterError),
 )
-def list_jobs(gateway: GatewayDep, client: ClientDep, response: Response, limit: LimitQuery = 100) -> JobList:
-    """The oldest first: your own, or, with a key of the scope `admin` and where no keys are needed, everybody's.
+def list_jobs(
+    gateway: GatewayDep,
+    client: ClientDep,
+    response: Response,
+    kind: Annotated[Kind | None, Query(description="Those of this kind only.")] = None,
+    state: Annotated[Unfinished | None, Query(description="Those in this state only.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many are listed at most.")] = 100,
+) -> JobList:
+    """In the order in which they came: your own, or, with a key of the scope `admin`, everybody's.
 
-    A batch is listed, and so is each of its jobs. Jobs that have ended are not: keep the ids of yours.
+    A batch is listed, and so is each of its jobs. Jobs that have ended are not: keep the ids of yours. Where nobody
+    needs a key, they are listed on a service that one machine alone reaches: whoever knows a job's id may have its
+    picture.
     """
+    if not (client.has_key or is_only_this_machine(reached_at(gateway.settings))):
+        raise ForbiddenError("Others than this machine reach the service, and nobody needs a key: jobs are not listed.")
     response.headers["Cache-Control"] = "no-store"
-    records, total = gateway.book.unfinished(client.sees, limit)
-    return JobList(jobs=list(map(ListedJob.of, records)), total=total)
+    records, total = gateway.book.unfinished(
+        limit, client=client.sees, kind=kind, state=JobState(state) if state else None
+    )
+    return JobList(jobs=list(map(JobDocument.of, records)), total=total)
 
 
 @router.get(

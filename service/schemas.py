@@ -86,6 +86,9 @@ class JobDocument(BaseModel):
         ),
     ]
     priority: Annotated[Priority, Field(description="A more urgent request for the same raises it.")]
+    client: Annotated[
+        str | None, Field(description="The name of the key that asked for it; null where none is needed.")
+    ]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -113,6 +116,7 @@ class JobDocument(BaseModel):
             state=record.state,
             style=request.name if isinstance(request, TrainJob) else request.style,
             priority=record.priority,
+            client=record.client or None,
             created_at=record.created_at,
             started_at=record.started_at,
             finished_at=record.finished_at,
@@ -133,21 +137,13 @@ class JobDocument(BaseModel):
         )
 
 
-class ListedJob(JobDocument):
-    """A job, and whose it is."""
-
-    client: Annotated[str | None, Field(description="The name of its key; null where no keys are needed.")]
-
-    @classmethod
-    def of(cls, record: JobRecord) -> Self:
-        return cls(**dict(JobDocument.of(record)), client=record.client or None)
-
-
 class JobList(BaseModel):
-    """The jobs that wait or run, the oldest first."""
+    """The jobs that wait or run, in the order in which they came."""
 
-    jobs: list[ListedJob]
-    total: Annotated[int, Field(description="How many there are: more than are listed, if that is `limit`.")]
+    jobs: list[JobDocument]
+    total: Annotated[
+        int, Field(description="How many there are, listed or not; batches and their jobs count each for itself.")
+    ]
 
 
 class WebhookPayload(BaseModel):
@@ -298,11 +294,12 @@ class ProblemList(BaseModel):
 
 
 class Checks(BaseModel):
-    """`redis`, `store` and `workers` decide: each must be `ok`. `trainers`, `styles` and `queue` only inform."""
+    """`redis`, `store` and `workers` decide: each must be `ok`. `trainers`, `styles` and `queue` only inform, and with
+    `of=gateway` so does `workers`."""
 
     redis: Annotated[str, Field(description="Decides. `ok`, or what is wrong.")]
     store: Annotated[str, Field(description="Decides. `ok`, or what is wrong.")]
-    workers: Annotated[str, Field(description="Decides. `ok` when at least one worker is ready.")]
+    workers: Annotated[str, Field(description="Decides, unless `of=gateway`. `ok` when a worker is ready.")]
     trainers: Annotated[str, Field(description="A hint. `ok`, or that none is ready to train new styles.")]
     styles: Annotated[str, Field(description="A hint. `ok`, or that there is none yet.")]
     queue: Annotated[
@@ -315,7 +312,7 @@ class Checks(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether the service can do its work now, and what is missing."""
+    """Whether the service, or the gateway alone, can do its work now, and what is missing."""
 
     ready: bool
     checks: Checks
@@ -384,6 +381,7 @@ class Index(BaseModel):
     documentation: str = "/docs"
     openapi: str = "/openapi.json"
     stylize: str = "/stylize"
+    jobs: str = "/jobs"
     styles: str = "/styles"
     limits: str = "/limits"
     capacity: str = "/capacity"

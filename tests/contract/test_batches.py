@@ -418,11 +418,13 @@ def test_what_children_have_made_is_in_use_as_long_as_the_batch(book: JobBook) -
     assert book.pictures_in_use() == {RESULT.sha256}
 
 
-def test_batches_are_listed_with_their_jobs_until_they_have_ended(book: JobBook) -> None:
-    batch = batch_of(book, 2)
-    one, two = (child.id for child in batch.children)
-    assert {record.id for record in book.unfinished(None, 10)[0]} == {batch.id, one, two}
+def test_batches_are_listed_before_their_jobs_until_they_have_ended(book: JobBook) -> None:
+    batch = batch_of(book, 5)
+    one, *others = (child.id for child in batch.children)
+    assert [record.id for record in book.unfinished(10)[0]] == [batch.id, one, *others]
+    assert [record.id for record in book.unfinished(10, kind="batch")[0]] == [batch.id]
     succeed(book, one)
-    assert {record.id for record in book.unfinished(None, 10)[0]} == {batch.id, two}
-    succeed(book, two)
-    assert book.unfinished(None, 10) == ([], 0)
+    assert [record.id for record in book.unfinished(10)[0]] == [batch.id, *others]
+    for job_id in others:
+        succeed(book, job_id)
+    assert book.unfinished(10) == ([], 0)

@@ -76,18 +76,21 @@ def test_jobs_that_wait_or_run_are_listed_the_oldest_first(book: JobBook) -> Non
     ended = book.create(a_job())
     book.cancel(ended.id)
     claim = claimed(book, second.id)
-    assert book.unfinished(None, 10) == ([first, claim.record, third], 3)
-    assert book.unfinished(None, 2) == ([first, claim.record], 3)
-    assert book.unfinished("phone", 10) == ([third], 1)
-    assert book.unfinished("", 10) == ([first, claim.record], 2)
+    assert book.unfinished(10) == ([first, claim.record, third], 3)
+    assert book.unfinished(2) == ([first, claim.record], 3)
+    assert book.unfinished(10, client="phone") == ([third], 1)
+    assert book.unfinished(10, client="") == ([first, claim.record], 2)
+    assert book.unfinished(10, kind="train") == ([first], 1)
+    assert book.unfinished(10, kind="stylize", state=JobState.RUNNING) == ([claim.record], 1)
+    assert book.unfinished(10, client="phone", state=JobState.RUNNING) == ([], 0)
     assert book.succeed(claim, RESULT, QUICK)
-    assert book.unfinished(None, 10) == ([first, third], 2)
+    assert book.unfinished(10) == ([first, third], 2)
 
 
 def test_a_job_whose_record_is_gone_is_not_listed(book: JobBook, redis_client: Redis) -> None:
     first, second = book.create(a_job()), book.create(a_job())
     redis_client.delete(f"atelier:job:{first.id}")
-    assert book.unfinished(None, 10) == ([second], 1)
+    assert book.unfinished(10) == ([second], 1)
 
 
 def test_every_job_has_an_id_of_its_own(book: JobBook) -> None:

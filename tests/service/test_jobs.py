@@ -27,6 +27,7 @@ from tests.service.conftest import (
     saved,
     succeed,
     the_one_that_waits,
+    train,
     waits,
 )
 
@@ -54,16 +55,36 @@ def test_the_jobs_that_wait_or_run_are_listed_as_they_are_told_of(gateway: LoneG
     succeed(gateway, second)
     response = gateway.client.get("/jobs")
     told = [gateway.client.get(f"/jobs/{job_id}").json() for job_id in (first, third)]
-    assert response.json() == {"jobs": [{**job, "client": None} for job in told], "total": 2}
+    assert response.json() == {"jobs": told, "total": 2}
     assert [job["state"] for job in told] == ["running", "queued"]
     assert response.headers["cache-control"] == "no-store"
     one = gateway.client.get("/jobs", params={"limit": 1}).json()
     assert ([job["id"] for job in one["jobs"]], one["total"]) == ([first], 2)
 
 
-@pytest.mark.parametrize("limit", ["0", "1001", "many"])
-def test_a_list_of_jobs_has_a_limit(gateway: LoneGateway, limit: str) -> None:
-    assert parameters(gateway.client.get("/jobs", params={"limit": limit})) == ["limit"]
+def test_jobs_of_a_kind_or_in_a_state_are_listed_by_themselves(gateway: LoneGateway) -> None:
+    runs, training = accepted(gateway), train(gateway.client, saved(drawn()), name="new").json()["id"]
+    claimed(gateway, runs)
+    for asked, expected in (({"kind": "train"}, [training]), ({"state": "running"}, [runs]), ({"kind": "batch"}, [])):
+        found = gateway.client.get("/jobs", params=asked).json()
+        assert ([job["id"] for job in found["jobs"]], found["total"]) == (expected, len(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit", "0"), ("limit", "1001"), ("limit", "many"), ("kind", "texture"), ("state", "failed")]
+)
+def test_a_list_of_jobs_that_there_is_not_is_refused(gateway: LoneGateway, name: str, value: str) -> None:
+    assert parameters(gateway.client.get("/jobs", params={name: value})) == [name]
+
+
+def test_where_strangers_need_no_key_they_are_not_told_of_jobs(gateways: Gateways) -> None:
+    """Whoever has a job's id may have its picture."""
+    with gateways(bind="192.0.2.1", allow_anonymous=True) as gateway:
+        job_id = accepted(gateway)
+        assert gateway.client.get(f"/jobs/{job_id}").is_success
+        assert code(gateway.client.get("/jobs")) == "forbidden"
+    with gateways(bind="127.0.0.1", allow_anonymous=True) as gateway:
+        assert gateway.client.get("/jobs").is_success
 
 
 def test_post_answers_when_the_job_ends(gateway: LoneGateway, redis_client: "Redis", pool: ThreadPoolExecutor) -> None:
