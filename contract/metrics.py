@@ -12,8 +12,29 @@ from prometheus_client import (
     start_http_server,
 )
 
-from contract.errors import SettingsError
+from contract.errors import (
+    AtelierError,
+    CheckpointError,
+    InternalError,
+    OutOfMemoryError,
+    ScratchFullError,
+    SettingsError,
+    StoreUnavailableError,
+    TrainingDataError,
+    TrainingDivergedError,
+)
 from contract.jobbook import JobKind
+
+OUR_FAULTS: tuple[type[AtelierError], ...] = (
+    InternalError,
+    OutOfMemoryError,
+    ScratchFullError,
+    CheckpointError,
+    StoreUnavailableError,
+    TrainingDataError,
+    TrainingDivergedError,
+)
+"""Why jobs fail that whoever runs the service should look at."""
 
 
 def process_registry() -> CollectorRegistry:
@@ -41,6 +62,8 @@ class JobMetrics:
             ("kind", "outcome", "code"),
             registry=registry,
         )
+        for error in OUR_FAULTS:  # told before they happen: a figure whose first value is 8 has not increased
+            self._attempts.labels(kind, "failed", error.code)
         self._stages = Histogram(
             "atelier_job_stage_seconds", stages, ("kind", "stage"), buckets=stage_seconds, registry=registry
         )

@@ -6,6 +6,7 @@ their ``max``, not their ``sum``.
 """
 
 from collections.abc import Iterator
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,6 +20,14 @@ from service.gateway import Gateway
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 """In seconds. A request may wait for its picture for a minute, after an upload of two."""
+
+HOWS: dict[Counted, tuple[str, ...]] = {
+    "admitted": ("created", "shared", "hit"),
+    "finished": ("succeeded", "failed", "canceled", "forgotten"),
+    "reaped": ("queued", "failed", "ticket"),
+    "tickets": ("nothing",),
+}
+"""What is told before it has happened: a figure whose first value is 8 has not increased, says Prometheus."""
 
 
 class Metrics:
@@ -102,6 +111,7 @@ class GatewayCollector(Collector):
 
     def _counter(self, name: str, about: str, what: Counted, label: str) -> Metric:
         family = CounterMetricFamily(name, about, labels=["kind", label])
-        for (kind, how), count in self._gateway.book.counts(what).items():
+        from_the_start = dict.fromkeys(product(KINDS, HOWS[what]), 0)
+        for (kind, how), count in (from_the_start | self._gateway.book.counts(what)).items():
             family.add_metric([kind, how], count)
         return family

@@ -13,8 +13,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from contract.errors import PoisonJobError
-from service.problems import BY_CODE
+from contract.errors import AtelierError, PoisonJobError, TrainingDataError, TrainingDivergedError
+from contract.metrics import OUR_FAULTS
 from tests.service.conftest import TIMINGS, LoneGateway, accepted, claimed, post, succeed
 from tests.service.conftest import gateway as gateway
 from tests.service.conftest import gateways as gateways
@@ -102,11 +102,36 @@ def test_the_page_of_figures_names_all_that_there_are_and_no_other(exposed: dict
     assert named - ON_A_GPU == told
 
 
-def test_alerts_name_only_codes_that_there_are() -> None:
-    (failures,) = [expression for name, expression in alerts() if name == "JobsFailByOurFault"]
+OF_TRAININGS = {TrainingDataError, TrainingDivergedError}
+
+
+@pytest.mark.parametrize(
+    ("alert", "kinds"),
+    [("JobsFailByOurFault", set(OUR_FAULTS) - OF_TRAININGS), ("TrainingsFailByOurFault", set(OUR_FAULTS))],
+)
+def test_alerts_on_our_faults_name_all_of_them(alert: str, kinds: set[type[AtelierError]]) -> None:
+    (failures,) = [expression for name, expression in alerts() if name == alert]
     found = re.search('code=~"([^"]+)"', failures)
     assert found is not None
-    assert set(found[1].split("|")) <= set(BY_CODE)
+    assert set(found[1].split("|")) == {kind.code for kind in kinds}
+
+
+def test_what_alerts_count_is_told_before_it_happens(gateway: LoneGateway) -> None:
+    """Of a figure whose first value is 8, Prometheus says that it has not increased."""
+    told = [sample for family in text_string_to_metric_families(gateway.client.get("/metrics").text)
+            for sample in family.samples]  # fmt: skip
+    registries: list[Collector] = [WorkerMetrics().registry, TrainerMetrics().registry]
+    told += [sample for registry in registries for family in registry.collect() for sample in family.samples]
+    known = {
+        (sample.name, *(sample.labels.get(name, "") for name in ("kind", "state", "how", "code"))) for sample in told
+    }
+    for kind in ("stylize", "train"):
+        for state in ("succeeded", "failed"):
+            assert ("atelier_jobs_finished_total", kind, state, "", "") in known
+        for how in ("queued", "failed"):
+            assert ("atelier_jobs_reaped_total", kind, "", how, "") in known
+        for error in OUR_FAULTS:
+            assert ("atelier_jobs_total", kind, "", "", error.code) in known
 
 
 def test_the_failure_of_a_job_is_no_failure_of_the_requests_that_ask_for_it(gateway: LoneGateway) -> None:
