@@ -943,6 +943,7 @@ EVERY_QUESTION: list[Callable[[JobBook, Claim], object]] = [
     lambda book, _: book.create(a_job()),
     lambda book, claim: book.forget(claim.job_id),
     lambda book, claim: book.get(claim.job_id),
+    lambda book, _: book.unfinished(10),
     lambda book, claim: book.cancel(claim.job_id),
     lambda book, _: book.admit(a_job(), SHARED),
     lambda book, _: book.admit_batch(BatchJob(styles=a_job().styles), [a_job()], SHARED),

@@ -95,7 +95,7 @@ def test_a_failed_job_has_the_status_of_its_code(failure: str, status: int) -> N
     assert response.headers["x-job-id"] == "some-id"
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/stylize/more", "/jobs", "/jobs/x/previews", "/styles/tiny/more"])
+@pytest.mark.parametrize("path", ["/nowhere", "/stylize/more", "/jobs/x/previews", "/styles/tiny/more"])
 def test_an_unknown_path_is_a_problem(client: httpx.Client, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 404
