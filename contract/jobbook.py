@@ -65,6 +65,13 @@ KINDS: tuple[JobKind, ...] = get_args(JobKind)
 Counted = Literal["admitted", "finished", "reaped", "tickets"]
 """What is counted: requests for jobs by what they became; jobs by how they ended; what the reaper did (put a job back
 whose worker was silent, ``queued``, or ``failed`` it, or sent a ``ticket`` again); tickets that found ``nothing``."""
+HOWS: dict[Counted, tuple[str, ...]] = {
+    "admitted": ("created", "shared", "hit"),
+    "finished": ("succeeded", "failed", "canceled", "forgotten"),
+    "reaped": ("queued", "failed", "ticket"),
+    "tickets": ("nothing",),
+}
+"""How each of these may go: what the scripts give to ``count_one``."""
 REAPER_SECONDS = 5
 EVENT_ID_PATTERN = r"[0-9]{1,19}-[0-9]{1,19}"
 RESERVATION_SECONDS = 15

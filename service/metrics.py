@@ -14,20 +14,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from contract.errors import QueueUnavailableError
-from contract.jobbook import KINDS, Counted
+from contract.jobbook import HOWS, KINDS, Counted
 from contract.metrics import process_registry
 from service.gateway import Gateway
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 """In seconds. A request may wait for its picture for a minute, after an upload of two."""
-
-HOWS: dict[Counted, tuple[str, ...]] = {
-    "admitted": ("created", "shared", "hit"),
-    "finished": ("succeeded", "failed", "canceled", "forgotten"),
-    "reaped": ("queued", "failed", "ticket"),
-    "tickets": ("nothing",),
-}
-"""What is told before it has happened: a figure whose first value is 8 has not increased, says Prometheus."""
 
 
 class Metrics:
@@ -111,6 +103,7 @@ class GatewayCollector(Collector):
 
     def _counter(self, name: str, about: str, what: Counted, label: str) -> Metric:
         family = CounterMetricFamily(name, about, labels=["kind", label])
+        # Told before it happens: a figure whose first value is 8 has not increased, says Prometheus.
         from_the_start = dict.fromkeys(product(KINDS, HOWS[what]), 0)
         for (kind, how), count in (from_the_start | self._gateway.book.counts(what)).items():
             family.add_metric([kind, how], count)

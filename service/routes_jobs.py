@@ -31,9 +31,8 @@ from service.openapi import (
     job_links,
     problems,
 )
-from service.schemas import DeliveryDocument, DeliveryList, JobDocument, JobList, job_url
+from service.schemas import DeliveryDocument, DeliveryList, JobDocument, JobList, Kind, job_url
 
-Kind = Literal["stylize", "train", "batch"]
 Unfinished = Literal["queued", "running"]
 WaitQuery = Annotated[float, Query(ge=0, description="Seconds to wait for the job to end.")]
 LastEventId = Annotated[

@@ -72,11 +72,15 @@ class ChildDocument(BaseModel):
         return cls(id=child.id, state=child.state, urls=ChildUrls(self=address, result=f"{address}/result"))
 
 
+Kind = Literal["stylize", "train", "batch"]
+"""Of a job, as clients see it: a batch is one, too."""
+
+
 class JobDocument(BaseModel):
     """A job, as clients see it. New members may come: ignore what you do not know."""
 
     id: str
-    kind: Literal["stylize", "train", "batch"]
+    kind: Kind
     state: JobState
     style: Annotated[
         str,

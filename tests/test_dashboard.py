@@ -118,13 +118,11 @@ def test_alerts_on_our_faults_name_all_of_them(alert: str, kinds: set[type[Ateli
 
 def test_what_alerts_count_is_told_before_it_happens(gateway: LoneGateway) -> None:
     """Of a figure whose first value is 8, Prometheus says that it has not increased."""
-    told = [sample for family in text_string_to_metric_families(gateway.client.get("/metrics").text)
-            for sample in family.samples]  # fmt: skip
+    told = samples(gateway)
     registries: list[Collector] = [WorkerMetrics().registry, TrainerMetrics().registry]
-    told += [sample for registry in registries for family in registry.collect() for sample in family.samples]
-    known = {
-        (sample.name, *(sample.labels.get(name, "") for name in ("kind", "state", "how", "code"))) for sample in told
-    }
+    families = [family for registry in registries for family in registry.collect()]
+    told += [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
+    known = {(name, *(labels.get(label, "") for label in ("kind", "state", "how", "code"))) for name, labels, _ in told}
     for kind in ("stylize", "train"):
         for state in ("succeeded", "failed"):
             assert ("atelier_jobs_finished_total", kind, state, "", "") in known
